@@ -1,0 +1,1 @@
+"""Self-regulation for semantic segmentation."""
