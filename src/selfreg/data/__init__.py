@@ -1,0 +1,31 @@
+"""Image-mask pairs: reading, checking, transforming, loading."""
+
+from selfreg.data.folder import Folder
+from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels, voc_palette
+from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
+from selfreg.data.reading import read_image, read_mask, read_pair
+from selfreg.data.source import Pair, Source
+from selfreg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingTransform, normalise
+
+__all__ = [
+    "IGNORE_INDEX",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Draw",
+    "EvaluationSet",
+    "Folder",
+    "Labels",
+    "Pair",
+    "SeededSampler",
+    "Source",
+    "TrainingSet",
+    "TrainingTransform",
+    "collate_padded",
+    "full_palette",
+    "normalise",
+    "read_image",
+    "read_labels",
+    "read_mask",
+    "read_pair",
+    "voc_palette",
+]

@@ -1,0 +1,215 @@
+"""What a `DataLoader` is given: the two sets, and the sampler that makes every draw repeatable."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from selfreg.data.labels import IGNORE_INDEX
+from selfreg.data.source import HasConfidence, HasTags, Source
+from selfreg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingTransform, normalise, resize_bilinear
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One item that a sampler asks for: which image, and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class TrainingSet(Dataset[dict[str, Any]]):
+    """Augmented crops of a source, asked for by `Draw`.
+
+    An item is {"image": float32 (3, h, w), "mask": int64 (h, w) with void 255, "index": int}, with "tags" float32 (K,)
+    where `with_tags` is set, and "confidence" float32 (h, w) of 0..1 where the source offers it.
+
+    Args:
+        source: image-mask pairs.
+        crop_size, scale, flip, colour, mean, std, short_side: see `TrainingTransform`.
+        with_tags: add the image-level tags of the source.
+
+    Raises:
+        ValueError: an option is out of range, or tags are asked of a source that has none.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        crop_size: tuple[int, int],
+        *,
+        scale: tuple[float, float] = (0.5, 2.0),
+        flip: bool = True,
+        colour: float = 0.4,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        short_side: int | None = None,
+        with_tags: bool = False,
+    ) -> None:
+        self.source = source
+        self.transform = TrainingTransform(crop_size, scale, flip, colour, mean, std, short_side)
+        self.with_tags = with_tags
+        if with_tags and not isinstance(source, HasTags):
+            raise ValueError(f"{type(source).__name__} has no image-level tags: choose a source that has, or no tags")
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        index = draw.index
+        confidence = self.source.confidence(index) if isinstance(self.source, HasConfidence) else None
+        image, mask, sure = self.transform(self.source.read(index), draw.seed, confidence)
+        item: dict[str, Any] = {"image": image, "mask": mask, "index": index}
+        if self.with_tags and isinstance(self.source, HasTags):
+            item["tags"] = torch.from_numpy(self.source.tags(index))
+        if sure is not None:
+            item["confidence"] = sure
+        return item
+
+
+class EvaluationSet(Dataset[dict[str, Any]]):
+    """Whole images of a source, normalised, in their order.
+
+    An item is {"image": float32 (3, h, w), "mask": int64 (H, W) with void 255, "index": int}. The mask always has the
+    source's own size; so has the image, unless `short_side` is given.
+
+    Args:
+        source: image-mask pairs.
+        mean, std: of the three channels, for pixel values of 0..1.
+        short_side: resize the image (never the mask) so that its short side has this length; the caller resizes
+            the network's logits to the mask.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        *,
+        short_side: int | None = None,
+    ) -> None:
+        if short_side is not None and short_side < 1:
+            raise ValueError(f"short_side {short_side}: give a length in pixels, or leave it out")
+        self.source = source
+        self.mean = mean
+        self.std = std
+        self.short_side = short_side
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, mask = self.source.read(index)
+        if self.short_side is not None:
+            image = resize_bilinear(image, *short_side_size(mask.shape[0], mask.shape[1], self.short_side))
+        return {
+            "image": normalise(image, self.mean, self.std),
+            "mask": torch.from_numpy(mask.astype(np.int64)),
+            "index": index,
+        }
+
+
+def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) of an image after its short side is brought to `short_side` pixels, aspect kept."""
+    scale = short_side / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def collate_padded(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Batches the items of an `EvaluationSet`, whose sizes may differ; for `DataLoader(collate_fn=...)`.
+
+    Smaller images are filled up at the right and bottom: with the mean colour in "image" (N, 3, h, w), with 255 in
+    "mask" (N, H, W). "image_size" and "mask_size", int64 (N, 2), hold each item's own height and width. A network
+    sees the filling: for numbers that do not depend on the batch, evaluate one image at a time.
+    """
+    return {
+        "image": _padded([item["image"] for item in items], 0.0),
+        "mask": _padded([item["mask"] for item in items], IGNORE_INDEX),
+        "index": torch.tensor([item["index"] for item in items]),
+        "image_size": torch.tensor([item["image"].shape[-2:] for item in items]),
+        "mask_size": torch.tensor([item["mask"].shape for item in items]),
+    }
+
+
+def _padded(tensors: Sequence[Tensor], padding: float) -> Tensor:
+    height = max(tensor.shape[-2] for tensor in tensors)
+    width = max(tensor.shape[-1] for tensor in tensors)
+    batch = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], height, width), padding)
+    for place, tensor in zip(batch, tensors, strict=True):
+        place[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    return batch
+
+
+class SeededSampler(Sampler[Draw]):
+    """Shuffled draws whose order and augmentation depend on (seed, epoch, position in the epoch) and nothing else.
+
+    Neither the number of workers nor that of processes changes what is drawn: the processes share out the same global
+    batches. For `DataLoader(TrainingSet(...), batch_size=batch_size // world_size, sampler=SeededSampler(...))`.
+
+    Args:
+        length: number of items in the set.
+        seed: of the whole training.
+        batch_size: images in a step, over all processes together.
+        rank: number of this process, 0..world_size-1.
+        world_size: number of processes.
+        drop_last: leave out the items that do not fill a last batch; otherwise that batch is filled up with items
+            from the start of the epoch's order.
+
+    Raises:
+        ValueError: nothing to draw, a batch that the processes cannot share equally, or a rank out of range.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = True,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} over {world_size} processes: choose a multiple of their number")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} of {world_size} processes: give 0..{world_size - 1}")
+        if length < 1 or (drop_last and length < batch_size):
+            raise ValueError(f"{length} images do not fill one batch of {batch_size}: choose a smaller batch_size")
+        self.length = length
+        self.seed = seed
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.num_batches = length // batch_size if drop_last else -(-length // batch_size)
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration; a start set for another epoch is forgotten."""
+        if epoch != self.epoch:
+            self.start = 0
+        self.epoch = epoch
+
+    def set_start(self, step: int) -> None:
+        """Leaves out the first `step` batches of the current epoch (and of no other), to resume in its midst."""
+        if not 0 <= step <= self.num_batches:
+            raise ValueError(f"start at step {step}: an epoch has {self.num_batches} steps")
+        self.start = step
+
+    def __len__(self) -> int:
+        """Draws of this process that are left in the current epoch."""
+        return (self.num_batches - self.start) * (self.batch_size // self.world_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = np.resize(generator.permutation(self.length), self.num_batches * self.batch_size)
+        seeds = generator.integers(2**63, size=len(order))
+        share = self.batch_size // self.world_size
+        for step in range(self.start, self.num_batches):
+            first = step * self.batch_size + self.rank * share
+            for position in range(first, first + share):
+                yield Draw(int(order[position]), int(seeds[position]))

@@ -1,0 +1,102 @@
+"""Reading one image or one mask from disk, strictly: what cannot be right is refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from selfreg.data.labels import INVALID, Labels
+from selfreg.data.source import Pair
+
+_ORIENTATION = 0x0112
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def read_image(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
+    """Reads a picture as (H, W, 3) uint8 RGB; grey, palette and CMYK pictures are converted, transparency is dropped.
+
+    Args:
+        path: a JPEG or PNG of 8 bits per channel.
+        upright: turn the picture as its EXIF orientation says, as viewers and annotation tools do.
+
+    Raises:
+        ValueError: the file is missing, unreadable, truncated, or has more than 8 bits per channel.
+    """
+    picture = _open(path, "image")
+    if upright and picture.getexif().get(_ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(f"{path}: image of mode {picture.mode}: save it with 8 bits per channel")
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def read_indices(path: Path) -> NDArray[np.uint8]:
+    """Reads the values of an index mask, (H, W) uint8, exactly as stored: grey or palette PNG of 1, 2, 4 or 8 bits.
+
+    Raises:
+        ValueError: the file is missing, unreadable or truncated, or it is a colour picture or has 16 bits.
+    """
+    picture = _open(path, "mask")
+    if picture.mode not in ("L", "P", "1"):
+        what = "colours" if picture.mode in ("RGB", "RGBA", "LA", "CMYK") else f"mode {picture.mode}"
+        raise ValueError(f"{path}: mask holds {what}: save class indices as an 8-bit grey or palette PNG")
+    values = np.asarray(picture, dtype=np.uint8)
+    # Pillow stretches grey of 2 and 4 bits to 0..255, which would turn class 1 into 85 or 17.
+    stretch = {"L;2": 85, "L;4": 17}.get(picture.info["rawmode"], 1)
+    return values if stretch == 1 else values // np.uint8(stretch)
+
+
+def read_mask(path: Path, labels: Labels, table: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Reads a mask as (H, W) uint8 with classes 0..K-1 and void as 255.
+
+    Args:
+        path: an index PNG.
+        labels: the classes and the void value on disk.
+        table: (256,) uint8 from value on disk to value in memory, where it is not `labels.table()`.
+
+    Raises:
+        ValueError: as `read_indices`, or a value on disk is neither a class nor void.
+    """
+    table = labels.table() if table is None else table
+    values = read_indices(path)
+    mask = np.take(table, values)
+    if (mask == INVALID).any():
+        wrong = np.unique(values[mask == INVALID])
+        shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+        raise ValueError(f"{path}: mask holds {shown}; allowed: {labels.allowed()}: mend the mask or labels.json")
+    return mask
+
+
+def read_pair(image: Path, mask: Path, labels: Labels, table: NDArray[np.uint8] | None = None) -> Pair:
+    """Reads an image and its mask and makes sure that they lie on one grid.
+
+    A picture with an EXIF orientation is turned upright; where the mask fits the stored pixels only, it was drawn on
+    those, and the picture is left as stored.
+
+    Raises:
+        ValueError: as `read_image` and `read_mask`, or the sizes differ.
+    """
+    values = read_mask(mask, labels, table)
+    pixels = read_image(image)
+    if pixels.shape[:2] != values.shape:
+        stored = read_image(image, upright=False)
+        if stored.shape[:2] != values.shape:
+            size = f"{values.shape[1]}x{values.shape[0]}"
+            wanted = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise ValueError(f"{mask}: mask is {size}, its image {wanted} (width x height): make them of one size")
+        pixels = stored
+    return Pair(pixels, values)
+
+
+def _open(path: Path, what: str) -> Image.Image:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such {what}: restore it, or take it out of the list")
+    try:
+        with Image.open(path) as picture:
+            rawmode = picture.tile[0].args if picture.tile else None
+            picture.load()
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: unreadable or truncated {what} ({error}): replace the file") from error
+    picture.info["rawmode"] = rawmode if isinstance(rawmode, str) else None
+    return picture

@@ -1,0 +1,197 @@
+"""The joint training transform: scale, crop, flip and colour, with image and mask on one grid throughout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from selfreg.data.labels import IGNORE_INDEX
+from selfreg.data.source import Pair
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in a grey picture (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a crop: `length` source pixels from `start` become `size` crop pixels from `offset`."""
+
+    start: int
+    length: int
+    offset: int
+    size: int
+
+    def nearest(self) -> NDArray[np.intp]:
+        """(size,) the source pixel under the centre of each crop pixel."""
+        centres = (np.arange(self.size) + 0.5) * (self.length / self.size)
+        return self.start + np.minimum(centres.astype(np.intp), self.length - 1)
+
+
+def draw_span(length: int, size: int, scale: float, generator: np.random.Generator) -> Span:
+    """Chooses one axis of a random crop of an image that is enlarged by `scale`, without enlarging it first.
+
+    Args:
+        length: the image's extent in pixels.
+        size: the crop's extent in pixels.
+        scale: crop pixels per image pixel.
+        generator: the source of chance; exactly one number is drawn.
+
+    Returns:
+        The part of the image to resize, and where it goes: all places at which the crop lies within the enlarged
+        image, or the enlarged image within the crop, are equally likely.
+    """
+    chance = generator.random()
+    window = max(1, round(size / scale))
+    if window <= length:
+        return Span(int(chance * (length - window + 1)), window, 0, size)
+    scaled = min(size, max(1, round(length * scale)))
+    return Span(0, length, int(chance * (size - scaled + 1)), scaled)
+
+
+def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resizes (H, W, 3) uint8 to (height, width, 3) uint8: bilinear, antialiased when it shrinks."""
+    if image.shape[:2] == (height, width):
+        return image
+    tensor = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    resized = functional.interpolate(tensor, (height, width), mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def normalise(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(H, W, 3) uint8 to float32 (3, H, W): (image / 255 - mean) / std."""
+    scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float64))
+    return _affine(image, np.diag(scale), -np.asarray(mean) / np.asarray(std))
+
+
+def _affine(image: NDArray[np.uint8], matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Tensor:
+    """`matrix @ pixel + shift` for every pixel: (H, W, 3) uint8 to float32 (3, H, W)."""
+    height, width = image.shape[:2]
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).view(-1, 3).to(torch.float32)
+    weights = torch.from_numpy(matrix.astype(np.float32))
+    return torch.addmm(torch.from_numpy(shift.astype(np.float32))[:, None], weights, pixels.T).view(3, height, width)
+
+
+def colour_matrix(image: NDArray[np.uint8], strength: float, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draws brightness, contrast and saturation, in this order, and gives them as one map of pixel values.
+
+    Args:
+        image: (H, W, 3) uint8; its mean grey is the fixed point of contrast.
+        strength: each factor is uniform in [1 - strength, 1 + strength].
+        generator: the source of chance; three numbers are drawn.
+
+    Returns:
+        (3, 4) float64: the matrix and, in the last column, the shift, for pixel values of 0..255. Definitions of the
+        three as in torchvision; values are clipped once at the end instead of after each.
+    """
+    brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, size=3)
+    grey = float(image[::4, ::4].reshape(-1, 3).mean(axis=0) @ _LUMA) * brightness
+    matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
+    shift = np.full((3, 1), (1 - contrast) * grey)
+    return np.hstack([matrix * (brightness * contrast), shift])
+
+
+@dataclass(frozen=True)
+class TrainingTransform:
+    """Random scale, crop, flip and colour of an image and its mask; each result depends on its seed alone.
+
+    The window of the source that the crop will show is cut out first and resized once, so the cost is that of the
+    crop, not of the image. The aspect is kept (to the rounding of the window to whole pixels). The mask follows on the
+    same grid, nearest pixel centre. Where the scaled image is smaller than the crop, the rest is void in the mask and
+    the mean colour in the image. There is no hue jitter: it costs more than all the rest.
+
+    Attributes:
+        crop_size: (height, width) of the result in pixels.
+        scale: range of the random scale, uniform; (1, 1) for none.
+        flip: mirror every second image left to right.
+        colour: brightness, contrast and saturation factors of 1 - colour to 1 + colour; 0 for none.
+        mean, std: of the three channels, for pixel values of 0..1.
+        short_side: before the random scale, the image counts as resized so that its short side has this length.
+
+    Raises:
+        ValueError: a size or scale is not positive, or the range is empty.
+    """
+
+    crop_size: tuple[int, int]
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: bool = True
+    colour: float = 0.4
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.crop_size) < 1:
+            raise ValueError(f"crop_size {self.crop_size}: give (height, width) of at least one pixel")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale {self.scale}: give (least, most) with 0 < least <= most")
+        if not 0 <= self.colour <= 1:
+            raise ValueError(f"colour {self.colour}: give a strength of 0..1")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std}: give positive values, for pixels of 0..1")
+        if self.short_side is not None and self.short_side < 1:
+            raise ValueError(f"short_side {self.short_side}: give a length in pixels, or leave it out")
+
+    def __call__(
+        self, pair: Pair, seed: int, confidence: NDArray[np.float32] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Transforms one pair.
+
+        Args:
+            pair: image and mask.
+            seed: everything random follows from it.
+            confidence: (H, W) float32 of 0..1 on the grid of the mask, or None.
+
+        Returns:
+            image float32 (3, h, w), normalised; mask int64 (h, w), void and padding 255; and the confidence as
+            float32 (h, w), 0 in the padding, or None.
+        """
+        generator = np.random.default_rng(seed)
+        rows, columns = self.draw_window(pair.mask.shape[0], pair.mask.shape[1], generator)
+        mirrored = self.flip and generator.random() < 0.5
+        window = pair.image[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+        resized = resize_bilinear(window, rows.size, columns.size)
+        image = self._place(self._coloured(resized, generator), rows, columns, 0.0)
+        grid = np.ix_(rows.nearest(), columns.nearest())
+        mask = self._place(torch.from_numpy(pair.mask[grid]).long(), rows, columns, IGNORE_INDEX)
+        if confidence is not None:
+            sure = self._place(torch.from_numpy(confidence[grid]), rows, columns, 0.0)
+            return _mirror(image, mirrored), _mirror(mask, mirrored), _mirror(sure, mirrored)
+        return _mirror(image, mirrored), _mirror(mask, mirrored), None
+
+    def draw_window(self, height: int, width: int, generator: np.random.Generator) -> tuple[Span, Span]:
+        """Chooses scale and place of the crop of a height x width image: (rows, columns)."""
+        scale = float(generator.uniform(*self.scale))
+        if self.short_side is not None:
+            scale *= self.short_side / min(height, width)
+        rows = draw_span(height, self.crop_size[0], scale, generator)
+        return rows, draw_span(width, self.crop_size[1], scale, generator)
+
+    def _coloured(self, image: NDArray[np.uint8], generator: np.random.Generator) -> Tensor:
+        """Colour and normalisation in one pass: (h, w, 3) uint8 to float32 (3, h, w)."""
+        if self.colour == 0:
+            return normalise(image, self.mean, self.std)
+        colour = colour_matrix(image, self.colour, generator)
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        result = _affine(image, colour[:, :3] / (255 * std)[:, None], (colour[:, 3] / 255 - mean) / std)
+        for channel, (low, high) in enumerate(zip(-mean / std, (1 - mean) / std, strict=True)):
+            result[channel].clamp_(float(low), float(high))
+        return result
+
+    def _place(self, values: Tensor, rows: Span, columns: Span, padding: float) -> Tensor:
+        """Puts (..., rows.size, columns.size) into a crop, the rest of which holds `padding`."""
+        if values.shape[-2:] == self.crop_size:
+            return values
+        crop = values.new_full((*values.shape[:-2], *self.crop_size), padding)
+        crop[..., rows.offset : rows.offset + rows.size, columns.offset : columns.offset + columns.size] = values
+        return crop
+
+
+def _mirror(values: Tensor, mirrored: bool) -> Tensor:
+    return values.flip(-1) if mirrored else values
