@@ -1,0 +1,98 @@
+"""Checked pairs of prediction and label, in the smallest type, and the counts of their pixels."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.integer[Any]]
+
+
+class Maps(NamedTuple):
+    """A prediction and its label map in one code: classes are 0..num_classes-1, void is ``num_classes``.
+
+    ``prediction`` and ``label`` share a shape and an unsigned type that holds ``num_classes``. The prediction is void
+    wherever the label is: no metric looks at it there.
+    """
+
+    prediction: IntArray
+    label: IntArray
+    num_classes: int
+
+
+def check_classes(num_classes: int, ignore_index: int) -> None:
+    """Raise ValueError unless there is a class and ``ignore_index`` lies outside 0..num_classes-1."""
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
+    if 0 <= ignore_index < num_classes:
+        raise ValueError(
+            f"ignore_index {ignore_index} is also a class (0 to {num_classes - 1}); give void another value, say 255"
+        )
+
+
+def compact(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> Maps:
+    """Check a prediction against its label map and bring both into one code (see ``Maps``).
+
+    Both are integer arrays or CPU tensors of one shape. A label is 0..num_classes-1 or ``ignore_index``; a prediction
+    likewise, ``ignore_index`` meaning that nothing was predicted. Raises ValueError for anything else.
+    """
+    check_classes(num_classes, ignore_index)
+    predicted, labelled = np.asarray(prediction), np.asarray(label)
+    if predicted.shape != labelled.shape:
+        raise ValueError(
+            f"prediction {predicted.shape} and label {labelled.shape} differ in shape; "
+            "resize the prediction to the label"
+        )
+    code = np.min_scalar_type(num_classes)
+    labelled = _encode(labelled, "label", num_classes, ignore_index, code)
+    predicted = _encode(predicted, "prediction", num_classes, ignore_index, code)
+    return Maps(np.where(labelled == num_classes, labelled, predicted), labelled, num_classes)
+
+
+def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, code: np.dtype[Any]) -> IntArray:
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {values.dtype}, not integers; give class indices (the argmax of logits)")
+    if values.size == 0:
+        return values.astype(code)
+    if values.min() >= 0 and values.max() < num_classes:
+        return values.astype(code)
+    void = values == ignore_index
+    outside = ((values < 0) | (values >= num_classes)) & ~void
+    if outside.any():
+        found = np.unique(values[outside])
+        raise ValueError(
+            f"{name} holds {', '.join(map(str, found[:5]))}; "
+            f"it must hold 0 to {num_classes - 1}, or {ignore_index} for void"
+        )
+    encoded = values.astype(code)
+    encoded[void] = num_classes
+    return encoded
+
+
+def pair_counts(prediction: IntArray, label: IntArray, num_classes: int) -> NDArray[np.int64]:
+    """Count the pixels of each (label, prediction) pair of codes: ``(num_classes + 1, num_classes + 1)`` int64.
+
+    Rows are labels, columns predictions, the last of each is void. One pass of ``bincount`` over the fused index.
+    """
+    size = num_classes + 1
+    index = label.astype(np.min_scalar_type(size * size - 1))
+    index *= index.dtype.type(size)
+    index += prediction.astype(index.dtype, copy=False)
+    return np.bincount(index.ravel(), minlength=size * size).reshape(size, size)
+
+
+def confusion_matrix(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> NDArray[np.int64]:
+    """Count pixels by label (row) and prediction (column): ``(num_classes, num_classes)`` int64.
+
+    ``prediction`` and ``label`` are integer arrays of one shape. Pixels whose label is ``ignore_index`` are left out.
+    Raises ValueError when a label or a prediction is out of range; a prediction may be ``ignore_index`` only where the
+    label is.
+    """
+    maps = compact(prediction, label, num_classes, ignore_index)
+    counts = pair_counts(maps.prediction, maps.label, num_classes)
+    if counts[:num_classes, num_classes].any():
+        raise ValueError(
+            f"prediction holds {ignore_index} at {int(counts[:num_classes, num_classes].sum())} labelled pixels; "
+            f"it must hold 0 to {num_classes - 1} there"
+        )
+    return counts[:num_classes, :num_classes]
