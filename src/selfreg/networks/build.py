@@ -1,0 +1,200 @@
+"""Any segmentation network by one line of text."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import timm
+from torch import nn
+
+from selfreg.networks.huggingface import NAMES as HUGGINGFACE_NAMES
+from selfreg.networks.huggingface import build_huggingface
+from selfreg.networks.pretrained import LITE0_NETWORK, LITE0_PACKAGE, load_backbone_weights
+from selfreg.networks.pyramid import PyramidNetwork
+
+FORMS = (
+    "smp:ARCHITECTURE/ENCODER, timm:NAME, torchvision:NAME, hf:NAME, deeplab_v2/NAME, hrnet_v2/NAME, ocrnet/NAME, "
+    "spgnet/NAME or package.module:factory"
+)
+
+_OWN_NETWORKS: dict[str, type[nn.Module]] = {}
+
+_LIBRARIES = ("smp", "timm", "torchvision", "hf")
+
+
+class Preprocessing(NamedTuple):
+    """Mean and standard deviation per RGB channel of images in [0, 1]; the network gets (image - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TENSORFLOW = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False, **options: Any) -> nn.Module:
+    """Build a segmentation network from a line of text.
+
+    `spec` is one of
+    - "smp:DeepLabV3Plus/resnet50": architecture and encoder of segmentation_models_pytorch (encoder "tu-NAME": timm's);
+    - "timm:hrnet_w18": a timm backbone with the light head of `PyramidNetwork`;
+    - "torchvision:deeplabv3_resnet50": a segmentation model of torchvision, without its auxiliary head;
+    - "hf:segformer-b0": a network of transformers (`selfreg.networks.huggingface.NAMES`), random or from the hub;
+    - "deeplab_v2/resnet101", "hrnet_v2/hrnet_w48", "ocrnet/hrnet_w48", "spgnet/resnet50": this package's
+      own, on a timm backbone;
+    - "package.module:factory": `factory(num_classes=..., **options)`, with `pretrained=...` too where it is not False.
+
+    `pretrained` is False (random weights), True (the library's own pretrained weights, downloaded by it),
+    "efficientnet-lite0-package", or the path of a .pth or .safetensors file of backbone weights, loaded strictly.
+    `options` go to the network's constructor; `output_stride` is understood for smp too (`encoder_output_stride`).
+
+    Raises ValueError for an unknown spec (naming near ones), for options that the network refuses, and for weights
+    that do not fit.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}; a segmentation network needs at least 2")
+    if pretrained == LITE0_PACKAGE and _timm_name(spec) != LITE0_NETWORK:
+        raise ValueError(
+            f"{LITE0_PACKAGE} belongs to timm's {LITE0_NETWORK}, not to {spec}; "
+            f"name the network smp:DeepLabV3Plus/tu-{LITE0_NETWORK} or timm:{LITE0_NETWORK}"
+        )
+    prefix, colon, name = spec.partition(":")
+    try:
+        network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"network {spec} cannot be built: {error}") from error
+    if isinstance(pretrained, str) and (prefix in _LIBRARIES or not colon):
+        load_backbone_weights(network, pretrained)
+    return network
+
+
+def preprocessing(spec: str, *, pretrained: bool | str = False, **options: Any) -> Preprocessing:
+    """Mean and standard deviation that the network's weights expect of images in [0, 1].
+
+    timm's own record where the backbone is a timm model, 0.5 for the package of EfficientNet-Lite0 and for weights from
+    a file with `pad_type="same"` (TensorFlow's padding, hence TensorFlow's input range), else those of ImageNet.
+    """
+    if pretrained == LITE0_PACKAGE or (isinstance(pretrained, str) and options.get("pad_type") == "same"):
+        return TENSORFLOW
+    name = _timm_name(spec)
+    config = timm.get_pretrained_cfg(name) if name and timm.is_model(name) else None
+    if config is None:
+        return IMAGENET
+    return Preprocessing(tuple(config.mean), tuple(config.std))
+
+
+def _build(library: str, name: str, num_classes: int, pretrained: bool | str, options: dict[str, Any]) -> nn.Module:
+    hub = pretrained is True
+    if library == "smp":
+        return _build_smp(name, num_classes, hub, options)
+    if library == "timm":
+        _require_timm(f"timm:{name}", name)
+        return PyramidNetwork(name, num_classes, hub, **options)
+    if library == "torchvision":
+        return _build_torchvision(name, num_classes, hub, options)
+    if library == "hf":
+        _require("hf", name, HUGGINGFACE_NAMES)
+        return build_huggingface(name, num_classes, hub, options)
+    if library:
+        return _build_from_factory(library, name, num_classes, pretrained, options)
+    family, _, backbone = name.partition("/")
+    if family not in _OWN_NETWORKS or not backbone:
+        raise ValueError(f"unknown network {name!r}{_near(family, [*_OWN_NETWORKS, *_LIBRARIES])}; it must be {FORMS}")
+    _require_timm(name, backbone)
+    return _OWN_NETWORKS[family](backbone=backbone, num_classes=num_classes, pretrained=hub, **options)
+
+
+def _build_smp(name: str, num_classes: int, hub: bool, options: dict[str, Any]) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    architecture, _, encoder = name.partition("/")
+    classes: dict[str, Any] = {
+        key: value
+        for key, value in vars(smp).items()
+        if inspect.isclass(value) and issubclass(value, smp.base.SegmentationModel)
+    }
+    _require("smp", architecture, classes)
+    if not encoder:
+        raise ValueError(f"smp:{name} names no encoder; write for instance smp:{name}/resnet50")
+    if encoder.startswith("tu-"):
+        _require_timm(f"smp:{name}", encoder.removeprefix("tu-"))
+    else:
+        _require(f"smp:{architecture}", encoder, smp.encoders.get_encoder_names(), separator="/")
+    if "output_stride" in options:
+        if "encoder_output_stride" not in inspect.signature(classes[architecture].__init__).parameters:
+            raise ValueError(f"smp:{architecture} has no output stride to choose; drop the option output_stride")
+        options["encoder_output_stride"] = options.pop("output_stride")
+    weights: str | bool | None = (True if encoder.startswith("tu-") else "imagenet") if hub else None
+    network: nn.Module = classes[architecture](
+        encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options
+    )
+    return network
+
+
+def _build_torchvision(name: str, num_classes: int, hub: bool, options: dict[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    _require("torchvision", name, models.list_models(module=models.segmentation))
+    network: nn.Module = models.get_model(
+        name,
+        weights=None,
+        weights_backbone="DEFAULT" if hub else None,
+        num_classes=num_classes,
+        aux_loss=False,
+        **options,
+    )
+    return network
+
+
+def _build_from_factory(
+    module_name: str, factory_name: str, num_classes: int, pretrained: bool | str, options: dict[str, Any]
+) -> nn.Module:
+    spec = f"{module_name}:{factory_name}"
+    if "." not in module_name and module_name not in _LIBRARIES and _near(module_name, _LIBRARIES):
+        raise ValueError(f"unknown library {module_name!r}{_near(module_name, _LIBRARIES)}; a network is {FORMS}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"network {spec}: {error}; a network is {FORMS}") from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        raise ValueError(f"{module_name} has no function or class {factory_name!r}{_near(factory_name, dir(module))}")
+    if pretrained is not False:
+        options["pretrained"] = pretrained
+    network = factory(num_classes=num_classes, **options)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{spec} gave a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def _timm_name(spec: str) -> str | None:
+    """The timm model inside a spec, or None where the backbone is not timm's."""
+    prefix, colon, name = spec.partition(":")
+    if prefix == "timm":
+        return name
+    if prefix == "smp":
+        encoder = name.partition("/")[2]
+        return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
+    return None if colon else spec.partition("/")[2]
+
+
+def _require_timm(spec: str, name: str) -> None:
+    bare = name.partition(".")[0]
+    if not timm.is_model(bare):
+        raise ValueError(f"unknown timm model {bare!r} in {spec}{_near(bare, timm.list_models())}")
+
+
+def _require(kind: str, name: str, known: Iterable[str], separator: str = ":") -> None:
+    known = list(known)
+    if name not in known:
+        hint = _near(name, known) or f"; known: {', '.join(known)}"
+        raise ValueError(f"unknown network {kind}{separator}{name}{hint}")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    lowered = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    return f"; near ones: {', '.join(lowered[key] for key in near)}" if near else ""
