@@ -127,6 +127,11 @@ def _build_smp(name: str, num_classes: int, hub: bool, options: dict[str, Any]) 
         if "encoder_output_stride" not in inspect.signature(classes[architecture].__init__).parameters:
             raise ValueError(f"smp:{architecture} has no output stride to choose; drop the option output_stride")
         options["encoder_output_stride"] = options.pop("output_stride")
+    known = inspect.signature(classes[architecture].__init__).parameters
+    for option in options:
+        # Only timm encoders see further options; segmentation_models_pytorch drops them silently for its own.
+        if option not in known and not encoder.startswith("tu-"):
+            raise ValueError(f"smp:{architecture} has no option {option!r}{_near(option, known)}")
     weights: str | bool | None = (True if encoder.startswith("tu-") else "imagenet") if hub else None
     network: nn.Module = classes[architecture](
         encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options
