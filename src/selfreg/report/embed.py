@@ -1,0 +1,168 @@
+"""Pictures inside a page: small files as data URIs, the window of a zoom, outlines as SVG paths."""
+
+from base64 import b64encode
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from selfreg.report.content import Box
+from selfreg.report.pictures import OUTCOME_COLOURS, Outcome
+
+OUTCOME_PALETTE = np.zeros((256, 3), np.uint8)
+for _outcome, _colour in OUTCOME_COLOURS.items():
+    OUTCOME_PALETTE[_outcome] = _colour
+LONGEST_OUTLINE_SIDE = 192
+"""Cells along the longer side of a traced unit: enough for a line of one screen pixel, small enough for 200 of them."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """How finely pictures are stored: the longest side in pixels of wholes and of zooms, and the JPEG quality."""
+
+    whole_side: int
+    zoom_side: int
+    quality: int
+
+
+LEVELS = (Level(640, 400, 82), Level(480, 320, 76), Level(400, 256, 68), Level(320, 208, 60), Level(224, 144, 50))
+"""From the finest down; a page takes the first that keeps it within its size."""
+
+
+@dataclass
+class Album:
+    """The pictures of one page, each stored once under a short key however often it is shown.
+
+    pictures: key -> data URI.  size: characters of all URIs together.
+    """
+
+    level: Level
+    palette: NDArray[np.uint8]
+    ignore_index: int | None
+    pictures: dict[str, str] = field(default_factory=dict)
+    size: int = 0
+    _known: dict[bytes, str] = field(default_factory=dict)
+
+    def add_photo(self, image: NDArray[np.uint8], window: Box | None = None) -> str:
+        """Store an (H, W, 3) photograph, or the `window` of it, as JPEG; return its key."""
+        return self._add(image, window, "photo")
+
+    def add_mask(self, mask: NDArray[np.uint8], window: Box | None = None) -> str:
+        """Store an (H, W) class map as a PNG coloured by its palette, void transparent; return its key."""
+        return self._add(mask, window, "mask")
+
+    def add_outcomes(self, result: NDArray[np.uint8], window: Box | None = None) -> str:
+        """Store an (H, W) map of `Outcome` as PNG, right and void transparent; return its key."""
+        return self._add(result, window, "outcomes")
+
+    def _add(self, array: NDArray[np.uint8], window: Box | None, form: str) -> str:
+        side = self.level.whole_side if window is None else self.level.zoom_side
+        if window is not None:
+            top, left, bottom, right = window
+            array = array[top:bottom, left:right]
+        array = np.ascontiguousarray(array)
+        mark = blake2b(array.tobytes() + f"{form} {array.shape} {side}".encode(), digest_size=16).digest()
+        if mark not in self._known:
+            uri = self._encode(array, side, form)
+            self._known[mark] = f"p{len(self._known)}"
+            self.pictures[self._known[mark]] = uri
+            self.size += len(uri)
+        return self._known[mark]
+
+    def _encode(self, array: NDArray[np.uint8], side: int, form: str) -> str:
+        picture = Image.fromarray(array)
+        shrink = min(1.0, side / max(picture.size))
+        size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
+        if form == "photo":
+            return _uri(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=self.level.quality)
+        index_map = picture.resize(size, Image.Resampling.NEAREST)
+        palette = self.palette if form == "mask" else OUTCOME_PALETTE
+        clear = bytearray([255] * 256)
+        hidden = [self.ignore_index] if form == "mask" else [Outcome.RIGHT, Outcome.VOID]
+        for index in hidden:
+            if index is not None and 0 <= index < 256:
+                clear[index] = 0
+        used = int(np.asarray(index_map).max()) + 1
+        index_map.putpalette(palette[:used].tobytes())
+        return _uri(index_map, "PNG", transparency=bytes(clear[:used]))
+
+
+def _uri(picture: Image.Image, form: str, **options: object) -> str:
+    memory = BytesIO()
+    picture.save(memory, format=form, optimize=True, **options)
+    return f"data:image/{form.lower()};base64,{b64encode(memory.getvalue()).decode()}"
+
+
+def zoom_window(box: Box, height: int, width: int, margin: float = 0.6, smallest: float = 0.22) -> Box:
+    """Widen `box` to a window of the image's own aspect that lies inside the image.
+
+    margin: room on each side as a share of the box.  smallest: least side of the window as a share of the image's.
+    Returns (top, left, bottom, right).
+    """
+    top, left, bottom, right = box
+    share = max((bottom - top) * (1 + 2 * margin) / height, (right - left) * (1 + 2 * margin) / width, smallest)
+    share = min(share, 1.0)
+    rows, columns = max(1, round(share * height)), max(1, round(share * width))
+    first_row = min(max(round((top + bottom - rows) / 2), 0), height - rows)
+    first_column = min(max(round((left + right - columns) / 2), 0), width - columns)
+    return first_row, first_column, first_row + rows, first_column + columns
+
+
+def outline_path(region: NDArray[np.bool_]) -> str:
+    """Trace the borders of an (H, W) bool region, holes too, as one SVG path in pixels of the image; "" if empty."""
+    rows, columns = np.nonzero(region.any(axis=1))[0], np.nonzero(region.any(axis=0))[0]
+    if not len(rows):
+        return ""
+    top, left = int(rows[0]), int(columns[0])
+    part = region[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    step = -(-max(part.shape) // LONGEST_OUTLINE_SIDE)
+    if step > 1:
+        padded = np.pad(part, [(0, -part.shape[0] % step), (0, -part.shape[1] % step)])
+        cells = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step)
+        part = cells.mean(axis=(1, 3)) >= 0.5
+    pieces = []
+    for loop in _loops(part):
+        points = [(left + column * step, top + row * step) for row, column in loop]
+        pieces.append("M" + "L".join(f"{x} {y}" for x, y in points) + "Z")
+    return "".join(pieces)
+
+
+def _loops(region: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
+    """Chain the pixel edges between inside and outside, inside on the right hand, to loops of (row, column) corners."""
+    padded = np.pad(region, 1).astype(np.int8)
+    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
+
+    def connect(starts: NDArray[np.int64], row_step: int, column_step: int) -> None:
+        for row, column in starts.tolist():
+            following.setdefault((row, column), []).append((row + row_step, column + column_step))
+
+    down = np.diff(padded, axis=0)[:, 1:-1]
+    across = np.diff(padded, axis=1)[1:-1]
+    connect(np.argwhere(down == 1), 0, 1)
+    connect(np.argwhere(down == -1) + (0, 1), 0, -1)
+    connect(np.argwhere(across == -1), 1, 0)
+    connect(np.argwhere(across == 1) + (1, 0), -1, 0)
+
+    loops = []
+    while following:
+        start = next(iter(following))
+        loop, here, came = [start], start, (0, 0)
+        while True:
+            choices = following[here]
+            turned = [choice for choice in choices if (choice[0] - here[0], choice[1] - here[1]) != came]
+            there = (turned or choices)[0]
+            choices.remove(there)
+            if not choices:
+                del following[here]
+            step = (there[0] - here[0], there[1] - here[1])
+            if step == came:
+                loop.pop()
+            loop.append(there)
+            here, came = there, step
+            if here == start:
+                break
+        loops.append(loop[:-1])
+    return loops

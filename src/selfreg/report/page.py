@@ -1,0 +1,194 @@
+"""The page about one run or several: numbers with intervals, bars per class, cases as cards, curves. One HTML file."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from selfreg.files import write_text
+from selfreg.report.charts import forests, lay_out
+from selfreg.report.content import KINDS, Box, Case, Number, Page, is_missing
+from selfreg.report.embed import LEVELS, Album, Level, outline_path, zoom_window
+from selfreg.report.pictures import columns_of, outcome_words, outcomes
+
+LARGEST_PAGE = 9_500_000
+"""Bytes of pictures, outlines and text a page should stay below; finer pictures are given up for it."""
+
+MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a card: keys of the photograph and of the map over it, for the whole image and for the zoom."""
+
+    view: str
+    caption: str
+    alt: str
+    photo: tuple[str, str]
+    mask: tuple[str, str] | None
+    context: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A case ready to be drawn. Boxes are SVG view boxes; `classes` are the indices that the class filter matches."""
+
+    case: Case
+    title: str
+    direction: str
+    classes: list[int]
+    tiles: list[Tile]
+    path: str
+    whole_box: str
+    zoom_box: str
+    zoom: Box | None
+
+
+def write_page(page: Page, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
+    """Write `page` as one HTML file that needs no network, whole or not at all; return its path.
+
+    Cases come by falling size of their change. Pictures are stored as finely as `largest` bytes allow, though never
+    coarser than the last of `embed.LEVELS`.
+    """
+    text = ""
+    for level in LEVELS:
+        text = _render(page, level)
+        if len(text.encode()) <= largest:
+            break
+    write_text(path, text)
+    return path
+
+
+def _render(page: Page, level: Level) -> str:
+    album = Album(level, page.palette, page.ignore_index)
+    ordered = sorted(page.cases, key=lambda case: -abs(case.change))
+    cards = [_card(case, page, album) for case in ordered]
+    kinds = {kind: count for kind in KINDS if (count := sum(card.case.kind == kind for card in cards))}
+    counted = [
+        (index, name, sum(index in card.classes for card in cards)) for index, name in enumerate(page.class_names)
+    ]
+    labelled = any(case.label is not None for case in page.cases)
+    return render(
+        "page.html.j2",
+        page=page,
+        cards=cards,
+        kinds=kinds,
+        class_choices=[choice for choice in counted if choice[2]],
+        pictures=album.pictures,
+        numbers=list(zip(page.numbers, forests(page.numbers), strict=True)),
+        charts=[lay_out(curve) for curve in page.curves],
+        class_rows=_class_rows(page),
+        outcome_words={outcome.name.lower(): text for outcome, text in outcome_words(page.run_names, labelled).items()},
+        colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in page.palette[: len(page.class_names)].tolist()],
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """Fill a template of this package, everything escaped, the style and the script put into the page."""
+    folder = files("selfreg.report") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"amount": amount, "signed": signed}
+    environment.tests["missing"] = is_missing
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    script = (folder / "page.js").read_text(encoding="utf-8")
+    script_hash = b64encode(sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(style=style, script=script, script_hash=script_hash, **values)
+
+
+def amount(value: float, unit: str = "") -> str:
+    """Write a value with its unit: percent with one decimal, else three significant digits."""
+    digits = f"{value:.1f}" if unit == "%" else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    words = digits.replace("-", MINUS)
+    return f"{words}{THIN}{unit}" if unit else words
+
+
+def signed(value: float, unit: str = "") -> str:
+    """Write a difference with its sign, percent as points without a unit."""
+    words = amount(abs(value), unit).removesuffix(f"{THIN}%")
+    if not any(digit in words for digit in "123456789"):
+        return words
+    return ("+" if value > 0 else MINUS) + words
+
+
+def _class_rows(page: Page) -> list[dict[str, object]]:
+    """Give per class its index, its name, each run's IoU and the last run's gain over the first."""
+    rows: list[dict[str, object]] = []
+    if not page.per_class:
+        return rows
+    for index, name in enumerate(page.class_names):
+        values = [_known(page.per_class.get(run), index) for run in page.run_names]
+        first, last = values[0], values[-1]
+        gain = last - first if len(values) > 1 and first is not None and last is not None else None
+        rows.append({"index": index, "name": name, "values": values, "gain": gain})
+    return rows
+
+
+def _known(values: Sequence[float | None] | None, index: int) -> float | None:
+    value = None if values is None else values[index]
+    return None if is_missing(value) else value
+
+
+def _card(case: Case, page: Page, album: Album) -> Card:
+    height, width = case.image.shape[:2]
+    zoom = None if case.box is None else zoom_window(case.box, height, width)
+    whole_box = f"0 0 {width} {height}"
+    zoom_box = whole_box if zoom is None else f"{zoom[1]} {zoom[0]} {zoom[3] - zoom[1]} {zoom[2] - zoom[0]}"
+    direction = "same"
+    if len(page.run_names) > 1 and case.change:
+        direction = "gained" if case.change > 0 else "lost"
+    if case.class_index is not None:
+        classes = [case.class_index]
+    else:
+        shown = case.predictions[-1] if case.label is None else case.label
+        classes = [index for index in np.unique(shown).tolist() if index < len(page.class_names)]
+    path = "" if case.outline is None else outline_path(case.outline)
+    return Card(
+        case, _title(case, page), direction, classes, _tiles(case, page, album, zoom), path, whole_box, zoom_box, zoom
+    )
+
+
+def _title(case: Case, page: Page) -> str:
+    if case.class_index is None:
+        return case.image_id
+    name = page.class_names[case.class_index]
+    return name if case.wrong_class is None else f"{name} taken for {page.class_names[case.wrong_class]}"
+
+
+def _tiles(case: Case, page: Page, album: Album, zoom: Box | None) -> list[Tile]:
+    photo_whole = album.add_photo(case.image)
+    photo = (photo_whole, photo_whole if zoom is None else album.add_photo(case.image, zoom))
+    subject = "" if case.class_index is None else f", zoomed on a {case.kind} of class {_title(case, page)}"
+    tiles = []
+    if zoom is not None:
+        alt = f"Photograph {case.image_id}, the {case.kind} marked"
+        tiles.append(Tile("context", "Whole picture", alt, (photo_whole, photo_whole), None, context=True))
+    captions = columns_of(page.run_names, case.label is not None)
+    tiles.append(Tile("photo", captions[0], f"Photograph {case.image_id}{subject}", photo, None))
+    maps = [] if case.label is None else [("label", "Label", case.label)]
+    maps += [(f"run{run}", page.run_names[run], prediction) for run, prediction in enumerate(case.predictions)]
+    for view, caption, mask in maps:
+        whole = album.add_mask(mask)
+        keys = (whole, whole if zoom is None else album.add_mask(mask, zoom))
+        what = "Label" if view == "label" else f"Prediction of {caption}"
+        tiles.append(Tile(view, caption, f"{what} for {case.image_id}{subject}", photo, keys))
+    if case.label is not None or len(case.predictions) > 1:
+        result = outcomes(case.label, case.predictions, page.ignore_index)
+        whole = album.add_outcomes(result)
+        keys = (whole, whole if zoom is None else album.add_outcomes(result, zoom))
+        alt = f"{captions[-1]} for {case.image_id}{subject}"
+        tiles.append(Tile("difference", captions[-1], alt, photo, keys))
+    return tiles
+
+
+__all__ = ["Card", "Number", "Tile", "render", "write_page"]

@@ -1,0 +1,234 @@
+"use strict";
+(() => {
+  const find = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const root = document.documentElement;
+
+  function switchTheme() {
+    const dark = root.style.colorScheme
+      ? root.style.colorScheme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.style.colorScheme = dark ? "light" : "dark";
+  }
+  find("#theme").addEventListener("click", switchTheme);
+
+  const list = find("#cards");
+  if (!list) {
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "t" && !event.ctrlKey && !event.metaKey && !event.altKey) switchTheme();
+    });
+    return;
+  }
+
+  const pictures = JSON.parse(find("#pictures").textContent);
+  const cards = all(".card", list);
+  const toolbar = find("#toolbar");
+  const dialog = find("#inspector");
+  const filled = new Set();
+  let zoomed = true;
+
+  // ---- the cards: pictures come in when they come near the window
+  function fill(card) {
+    filled.add(card);
+    for (const tile of all(".tile", card)) {
+      const close = zoomed && tile.dataset.view !== "context";
+      for (const picture of all("img", tile)) picture.src = pictures[close ? picture.dataset.zoom : picture.dataset.whole];
+      const marks = find(".marks", tile);
+      if (marks) marks.setAttribute("viewBox", close ? card.dataset.zoomBox : card.dataset.wholeBox);
+    }
+  }
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      near.unobserve(entry.target);
+      fill(entry.target);
+    }
+  }, { rootMargin: "800px" });
+  cards.forEach((card) => near.observe(card));
+  addEventListener("beforeprint", () => cards.forEach(fill));
+
+  const shown = () => all(".card:not([hidden])", list);
+
+  function choose() {
+    const wanted = new FormData(toolbar);
+    const order = {
+      gain: (a, b) => b.dataset.change - a.dataset.change,
+      loss: (a, b) => a.dataset.change - b.dataset.change,
+      image: (a, b) => a.dataset.image.localeCompare(b.dataset.image),
+    }[wanted.get("order")] ?? (() => 0);
+    cards.sort((a, b) => order(a, b) || a.dataset.index - b.dataset.index);
+    list.append(...cards);
+    for (const card of cards) {
+      card.hidden = !(
+        (!wanted.get("kind") || card.dataset.kind === wanted.get("kind")) &&
+        (!wanted.get("class") || card.dataset.classes.includes(` ${wanted.get("class")} `)) &&
+        (!wanted.get("direction") || card.dataset.direction === wanted.get("direction"))
+      );
+    }
+    const count = shown().length;
+    find("#count").textContent = count === cards.length ? `${count} cases` : `${count} of ${cards.length} cases`;
+    find("#none").hidden = count > 0;
+  }
+  toolbar.addEventListener("change", (event) => {
+    if (event.target.name !== "opacity") choose();
+  });
+  toolbar.addEventListener("submit", (event) => event.preventDefault());
+  toolbar.elements.opacity.addEventListener("input", (event) => root.style.setProperty("--mask", event.target.value / 100));
+  find("#reset").addEventListener("click", () => { toolbar.reset(); root.style.removeProperty("--mask"); choose(); });
+
+  function flip() {
+    const button = find("#flip");
+    if (!button) return;
+    button.setAttribute("aria-pressed", String(list.classList.toggle("flipped")));
+  }
+  find("#flip")?.addEventListener("click", flip);
+
+  function zoom() {
+    zoomed = !zoomed;
+    list.classList.toggle("whole", !zoomed);
+    for (const button of [find("#zoom"), find("#inspector-zoom")]) button.setAttribute("aria-pressed", String(zoomed));
+    filled.forEach(fill);
+    if (dialog.open) show();
+  }
+  find("#zoom").addEventListener("click", zoom);
+
+  function step(by) {
+    const visible = shown();
+    const here = visible.indexOf(document.activeElement.closest?.(".card"));
+    const next = visible[here < 0 ? 0 : Math.min(Math.max(here + by, 0), visible.length - 1)];
+    if (!next) return;
+    find(".open", next).focus({ preventScroll: true });
+    next.scrollIntoView({ block: "nearest" });
+  }
+
+  // ---- the large picture
+  const stage = find("#stage");
+  const wipe = find("#wipe");
+  const chips = find("#views .chips");
+  let current = null;
+  let view = wipe ? "wipe" : "run0";
+
+  function element(name, classes, within) {
+    const made = document.createElement(name);
+    made.className = classes;
+    within.append(made);
+    return made;
+  }
+  function choices() {
+    const tiles = all(".tile:not(.context)", current).map((tile) => [tile.dataset.view, find("figcaption", tile).textContent]);
+    const runs = tiles.filter(([name]) => name.startsWith("run"));
+    if (runs.length > 1) tiles.push(["wipe", `${runs[0][1]} | ${runs.at(-1)[1]}`]);
+    return tiles;
+  }
+  function open(card, wanted) {
+    current = card;
+    const names = choices().map(([name]) => name);
+    if (wanted && names.includes(wanted)) view = wanted;
+    if (!names.includes(view)) view = names.at(-1);
+    find("#inspector-title").textContent = find("h3", card).textContent;
+    const scores = all(".scores li", card).map((score) => score.textContent.trim());
+    find("#inspector-words").textContent = [card.dataset.kind, card.dataset.image, ...scores].join("  ·  ");
+    chips.replaceChildren(chips.firstElementChild);
+    choices().forEach(([name, words]) => {
+      const label = element("label", "", chips);
+      const input = element("input", "", label);
+      Object.assign(input, { type: "radio", name: "view", value: name, checked: name === view });
+      element("span", "", label).textContent = words;
+    });
+    show();
+    if (!dialog.open) dialog.showModal();
+  }
+  function layer(view, classes, masked) {
+    const tile = find(`.tile[data-view="${view}"]`, current);
+    for (const picture of all(masked ? "img" : "img.photo", tile)) {
+      const image = element("img", `${picture.className} ${picture.className === "mask" ? classes : ""}`, stage);
+      image.src = pictures[zoomed ? picture.dataset.zoom : picture.dataset.whole];
+      image.alt = picture.alt;
+    }
+  }
+  function show() {
+    stage.replaceChildren();
+    stage.className = `frame ${view === "difference" ? "difference" : ""}`;
+    const [, , width, height] = current.dataset.wholeBox.split(" ").map(Number);
+    stage.style.setProperty("--ratio", `${width}/${height}`);
+    stage.style.setProperty("--wide", width / height);
+    if (view === "wipe") {
+      const runs = all('.tile[data-view^="run"]', current).map((tile) => tile.dataset.view);
+      layer(runs[0], "first", true);
+      layer(runs.at(-1), "last", true);
+      all(".photo", stage)[1].remove();
+      element("div", "handle", stage);
+      stage.style.setProperty("--wipe", `${wipe.value}%`);
+    } else {
+      layer(view, "", true);
+    }
+    const marks = find(".tile:not(.context) .marks", current);
+    if (marks) {
+      const copy = marks.cloneNode(true);
+      copy.setAttribute("viewBox", zoomed ? current.dataset.zoomBox : current.dataset.wholeBox);
+      stage.append(copy);
+    }
+    const visible = shown();
+    find("#position").textContent = `${visible.indexOf(current) + 1} / ${visible.length}`;
+    if (wipe) wipe.closest("label").style.visibility = view === "wipe" ? "visible" : "hidden";
+  }
+  function look(name) {
+    const input = all("input", chips).find((choice) => choice.value === name);
+    if (!input) return;
+    input.checked = true;
+    view = name;
+    show();
+  }
+  function turn(by) {
+    const visible = shown();
+    const next = visible[visible.indexOf(current) + by];
+    if (next) open(next);
+  }
+  function flipLarge() {
+    const runs = choices().map(([name]) => name).filter((name) => name.startsWith("run"));
+    if (runs.length > 1) look(view === runs[0] ? runs.at(-1) : runs[0]);
+  }
+  function drag(event) {
+    if (view !== "wipe" || !(event.buttons & 1)) return;
+    const box = stage.getBoundingClientRect();
+    wipe.value = (100 * (event.clientX - box.left)) / box.width;
+    stage.style.setProperty("--wipe", `${wipe.value}%`);
+  }
+
+  list.addEventListener("click", (event) => {
+    const card = event.target.closest(".card");
+    if (event.target.closest(".open")) open(card);
+    else if (event.target.closest(".tile")) open(card, event.target.closest(".tile").dataset.view);
+  });
+  chips.addEventListener("change", (event) => look(event.target.value));
+  wipe?.addEventListener("input", () => stage.style.setProperty("--wipe", `${wipe.value}%`));
+  stage.addEventListener("pointerdown", drag);
+  stage.addEventListener("pointermove", drag);
+  stage.addEventListener("dragstart", (event) => event.preventDefault());
+  find("#views").addEventListener("submit", (event) => event.preventDefault());
+  find("#inspector-zoom").addEventListener("click", zoom);
+  find("#previous").addEventListener("click", () => turn(-1));
+  find("#next").addEventListener("click", () => turn(1));
+  find("#close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => {
+    find(".open", current).focus({ preventScroll: true });
+    current.scrollIntoView({ block: "nearest" });
+  });
+
+  // ---- keys
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, [type=range]")) return;
+    const key = event.key.toLowerCase();
+    const onRadio = event.target.matches("[type=radio]");
+    const actions = dialog.open
+      ? { f: flipLarge, z: zoom, t: switchTheme, arrowleft: () => turn(-1), arrowright: () => turn(1) }
+      : { f: flip, z: zoom, t: switchTheme, j: () => step(1), k: () => step(-1) };
+    let action = actions[key];
+    if (dialog.open && /^[1-9]$/.test(key)) action = () => look(choices()[key - 1]?.[0]);
+    if (!action || (onRadio && key.startsWith("arrow"))) return;
+    event.preventDefault();
+    action();
+  });
+  choose();
+})();
