@@ -3,7 +3,9 @@
 from selfreg.data.folder import Folder
 from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels, voc_palette
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
+from selfreg.data.opening import open_source
 from selfreg.data.reading import read_image, read_mask, read_pair
+from selfreg.data.scenes import Scenes
 from selfreg.data.source import Pair, Source
 from selfreg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingTransform, normalise
 
@@ -16,6 +18,7 @@ __all__ = [
     "Folder",
     "Labels",
     "Pair",
+    "Scenes",
     "SeededSampler",
     "Source",
     "TrainingSet",
@@ -23,6 +26,7 @@ __all__ = [
     "collate_padded",
     "full_palette",
     "normalise",
+    "open_source",
     "read_image",
     "read_labels",
     "read_mask",
