@@ -1,0 +1,55 @@
+"""What goes in and comes out of the regulated forward pass: one network's output, one set of exit outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ExitOutputs(NamedTuple):
+    """What a network in training gives through all its exits, shallow to deep, its own output last.
+
+    class_maps: floating (N, K, h_i, w_i) logits F_i, each at its exit's own resolution.
+    image_logits: floating (N, K) logits z_i of "this class occurs in the image".
+    features: floating (N, width, h_i, w_i) stage features projected to one width; empty unless asked for.
+    Source: METHOD of the paper (exits of its method figure).
+    """
+
+    class_maps: list[Tensor]
+    image_logits: list[Tensor]
+    features: list[Tensor] = []  # noqa: RUF012 - a NamedTuple's default, never written to
+
+
+def main_output(result: Any) -> Tensor:
+    """Give the class map (N, K, h, w) of logits out of whatever a segmentation network returns.
+
+    A tensor is taken as it is; of a mapping the entry "out" (torchvision), of an object the attribute `logits`
+    (transformers), of a tuple or list the first element. Networks that classify masks (MaskFormer, Mask2Former: class
+    logits of Q queries (N, Q, K + 1) and mask logits (N, Q, h, w)) have no class map; theirs is the logarithm of
+    their semantic inference, s_k(u) = sum_q softmax(c_q)_k * sigmoid(m_q(u)), whose softmax over k is s normalised.
+
+    Raises ValueError if nothing of this kind is found.
+    """
+    if isinstance(result, Tensor):
+        if result.ndim != 4:
+            raise ValueError(f"a class map must have shape (N, K, h, w), the network returned {tuple(result.shape)}")
+        return result
+    if hasattr(result, "masks_queries_logits"):
+        classes = result.class_queries_logits.softmax(dim=-1)[..., :-1]
+        masks = result.masks_queries_logits.sigmoid()
+        scores = torch.einsum("nqk,nqhw->nkhw", classes, masks)
+        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+    logits = getattr(result, "logits", None)
+    if isinstance(logits, Tensor):
+        return main_output(logits)
+    if isinstance(result, Mapping) and "out" in result:
+        return main_output(result["out"])
+    if isinstance(result, (tuple, list)) and result:
+        return main_output(result[0])
+    raise ValueError(
+        f"cannot find the class map in a {type(result).__name__}: return a tensor (N, K, h, w), a mapping with 'out', "
+        "an object with .logits, or a tuple with the class map first"
+    )
