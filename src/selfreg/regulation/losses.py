@@ -92,7 +92,7 @@ def hard_label_loss(log_probabilities: Tensor, teacher: Tensor, valid: Tensor) -
 
 
 def presence_distillation_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
-    """Squared distance of normalised features on one grid, a mean over valid pixels (SR-F of the variant `feature`).
+    """Binary cross-entropy of z_i against sg[sigmoid(z_N)], (N, K) both (SR-L of the authors' code)."""
     return classification_loss(student, full_precision(teacher).detach().sigmoid(), known)
 
 
