@@ -1,0 +1,203 @@
+"""The whole configuration of a run: what a YAML file may say, checked before any time is spent."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Arm = Literal["base", "mea", "mea+f", "mea+l", "full"]
+Variant = Literal["authors", "distill", "feature", "verified"]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataConfig(Section):
+    """Which images and labels, and how they are cut for training.
+
+    Sizes are (height, width) in pixels; `scale` is the range of the random zoom; `mean` and `std` are per channel for
+    images in [0, 1] and default to those of the network's pretrained weights.
+    """
+
+    kind: str = "folder"
+    root: Path | None = None
+    train_split: str = "train"
+    val_split: str = "val"
+    options: dict[str, Any] = Field(default_factory=dict)
+    crop_size: tuple[int, int] = (512, 512)
+    scale: tuple[float, float] = (0.5, 2.0)
+    short_side: int | None = Field(default=None, ge=16)
+    flip: bool = True
+    colour: float = Field(default=0.25, ge=0, le=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "DataConfig":
+        if min(self.crop_size) < 16:
+            raise ValueError(f"crop_size {self.crop_size} is too small; use at least 16 x 16")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale {self.scale} must be (smallest, largest) with 0 < smallest <= largest")
+        return self
+
+
+class NetworkConfig(Section):
+    """Which network, by name (`smp:DeepLabV3Plus/resnet50`, `ocrnet/hrnet_w48`, ...), and its pretrained weights."""
+
+    name: str = "smp:DeepLabV3Plus/resnet50"
+    pretrained: bool | str = False
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class MethodConfig(Section):
+    """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
+
+    The arms are base (the network's own cross-entropy), mea (multi-exit loss alone), mea+f (with SR-F), mea+l (with SR-L)
+    and full (all three).
+    """
+
+    arm: Arm = "full"
+    variant: Variant = "verified"
+    taps: Literal["auto"] | list[str] = "auto"
+    exit_resolution: Literal["exit", "label"] = "exit"
+    classification_weight: float = Field(default=0.2, ge=0)
+    segmentation_weight: float = Field(default=0.8, ge=0)
+    sr_f_weight: float = Field(default=1.0, ge=0)
+    sr_l_weight: float = Field(default=1.0, ge=0)
+    reduction: Literal["sum", "mean"] = "sum"
+    temperature: float = Field(default=1.0, gt=0)
+    warm_up: float = Field(default=0.25, ge=0, le=1)
+    warm_up_shape: Literal["step", "ramp"] = "step"
+
+
+class TrainingConfig(Section):
+    """How the weights are found: optimiser, schedule, seeds, precision."""
+
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    head_learning_rate_factor: float = Field(default=10.0, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    poly_power: float = Field(default=0.9, ge=0)
+    linear_warm_up_steps: int = Field(default=0, ge=0)
+    gradient_clip: float | None = Field(default=None, gt=0)
+    class_weights: Literal["none", "balanced"] = "none"
+    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
+    validate_every: int = Field(default=1, ge=1)
+    workers: int = Field(default=2, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = 1
+    num_nodes: int = Field(default=1, ge=1)
+    strategy: str = "auto"
+
+
+class Config(Section):
+    """One run, whole."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    data: DataConfig = Field(default_factory=DataConfig)
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    method: MethodConfig = Field(default_factory=MethodConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=value` overrides, and check the whole.
+
+    Raises ValueError, in one line, for a file that is missing or not a mapping, an unknown key (the nearest known one is
+    named) and a value of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a configuration is a mapping of sections, found {type(content).__name__}")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(content, origin=str(path))
+
+
+def parse_config(content: dict[str, Any], origin: str) -> Config:
+    """Check a mapping against the schema; `origin` names it in error messages. Raises ValueError."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{origin}: {_explain(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML text, every key written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a configuration may hold."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from known_keys(kind, f"{prefix}{name}.")
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ValueError(f"--set {override}: write it as section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {override}: the value cannot be read as YAML") from None
+    if isinstance(value, str):
+        value = _number(value)
+    place = content
+    for part in parts[:-1]:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {override}: {part!r} is not a section")
+        place = inner
+    place[parts[-1]] = value
+
+
+def _number(text: str) -> str | float:
+    # YAML 1.1 reads 1e-3 as text
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    # a member of a union appears in the location; it is no key of the file
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = _nearest(key)
+        return f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (found {first['input']!r})" if key else message
+
+
+def _nearest(key: str) -> str | None:
+    keys = list(known_keys())
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    if near:
+        return near[0]
+    leaf = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(leaf, [name.rsplit(".", 1)[-1] for name in keys], n=1, cutoff=0.7)
+    return next((name for name in keys if name.rsplit(".", 1)[-1] == near[0]), None) if near else None

@@ -1,0 +1,95 @@
+"""`selfreg predict`: a photograph or a folder of them to index PNGs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from selfreg.data import read_image
+from selfreg.files import whole_file
+from selfreg.inference.predictor import Predictor, predictor_of
+from selfreg.report.pictures import overlay as blend
+from selfreg.run import Run, Weights
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def find_images(path: Path) -> list[Path]:
+    """The photograph itself, or those directly in a folder, by name.
+
+    Raises ValueError where there are none, or where two would be written under one name (a.jpg and a.png).
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such file or folder")
+    images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise ValueError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    seen: dict[str, Path] = {}
+    for image in images:
+        if image.stem in seen:
+            raise ValueError(f"{image}: would be written under the name of {seen[image.stem].name}; rename one of them")
+        seen[image.stem] = image
+    return images
+
+
+def predict_images(
+    predictor: Predictor,
+    images: Sequence[Path],
+    folder: Path,
+    palette: NDArray[np.uint8],
+    *,
+    overlay: bool = False,
+    progress: Callable[[Sequence[Path]], Iterable[Path]] = lambda items: items,
+) -> int:
+    """Write `folder/NAME.png` for every image, and `folder/overlays/NAME.jpg` with `overlay`; return how many.
+
+    A mask has the image's own size, 8-bit class indices and the palette (256, 3) of the data set. Files are written whole
+    or not at all. Raises ValueError for an image that cannot be read; those before it are kept.
+    """
+    for path in progress(images):
+        image = read_image(path)
+        classes = predictor(image)
+        save_index_png(folder / f"{path.stem}.png", classes, palette)
+        if overlay:
+            with whole_file(folder / "overlays" / f"{path.stem}.jpg") as temporary:
+                Image.fromarray(blend(image, classes, palette)).save(temporary, quality=92)
+    return len(images)
+
+
+def save_index_png(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:
+    """Write (H, W) uint8 class indices as a palette PNG, whole or not at all."""
+    picture = Image.fromarray(classes)
+    picture.putpalette(palette.astype(np.uint8).tobytes())
+    with whole_file(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def predict_with_run(
+    folder: Path,
+    images: Path,
+    out: Path,
+    *,
+    overlay: bool,
+    which: Weights,
+    scales: Sequence[float],
+    flip: bool,
+    tile: int | None,
+) -> int:
+    """Predict a photograph or a folder of them with a run's network; return how many masks were written."""
+    run = Run.open(folder)
+    paths = find_images(images)
+    predictor = predictor_of(run, which, scales=scales, flip=flip, tile=tile)
+    return predict_images(
+        predictor,
+        paths,
+        out,
+        run.info().palette_array(),
+        overlay=overlay,
+        progress=lambda items: track(items, description="predicting", console=Console(stderr=True), transient=True),
+    )

@@ -1,0 +1,226 @@
+"""A run on disk: what it holds, and how it is opened again.
+
+    RUN/config.yaml                the whole configuration
+    RUN/run.json                   classes, palette, preprocessing, versions
+    RUN/checkpoints/last.ckpt      the trainer's state, to go on from
+    RUN/checkpoints/last.safetensors, best.safetensors   the plain network's weights
+    RUN/logs/                      CSV and TensorBoard
+    RUN/summary.json               written when training has ended
+    RUN/evaluation/SPLIT.json      the numbers of one split
+
+Nobody else knows these names.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from selfreg.config import Config, dump_config, load_config
+from selfreg.data import Source
+from selfreg.data.opening import open_source
+from selfreg.files import whole_file, write_json, write_text
+from selfreg.networks import build_network, preprocessing
+
+Weights = Literal["last", "best"]
+
+
+def open_split(config: Config, split: str) -> Source:
+    """A split of the configured data. Raises ValueError for data that are not as they should be."""
+    data = config.data
+    return open_source(data.kind, data.root, split, **data.options)
+
+
+def input_statistics(config: Config) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of the input: the configured ones, or those of the network's pretrained weights."""
+    mean, std = preprocessing(config.network.name, pretrained=config.network.pretrained, **config.network.options)
+    return config.data.mean or mean, config.data.std or std
+
+
+def build_from_config(config: Config, num_classes: int, *, pretrained: bool = True) -> nn.Module:
+    """The plain network, its first weights drawn from the seed; `pretrained=False` leaves pretrained weights out."""
+    torch.manual_seed(config.seed)
+    weights = config.network.pretrained if pretrained else False
+    return build_network(config.network.name, num_classes, pretrained=weights, **config.network.options)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a trained network needs to be used: class names, RGB palette (256, 3), input mean and standard deviation."""
+
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    versions: dict[str, str]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the network tells apart."""
+        return len(self.class_names)
+
+    def palette_array(self) -> NDArray[np.uint8]:
+        """The palette as (256, 3) uint8."""
+        return np.asarray(self.palette, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run in a folder of its own."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path, config: Config, info: RunInfo) -> "Run":
+        """Start a run in a folder that holds none yet. Raises ValueError where one is there."""
+        run = cls(folder)
+        if run._config_path.exists():
+            raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(run._info_path, asdict(info))
+            write_text(run._config_path, dump_config(config))
+        except OSError as error:
+            raise ValueError(f"{folder}: cannot be written: {error.strerror}") from None
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """Open a run that exists. Raises ValueError where the folder holds none."""
+        run = cls(Path(folder))
+        if not run._config_path.exists():
+            raise ValueError(f"{folder}: holds no run (no config.yaml); `selfreg train` makes one")
+        return run
+
+    @classmethod
+    def exists(cls, folder: str | Path) -> bool:
+        """Whether the folder holds a run."""
+        return cls(Path(folder))._config_path.exists()
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def _config_path(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def _info_path(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the loggers write."""
+        return self.folder / "logs"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The trainer's own state at the end of the last epoch."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def attempts(self) -> list[Path]:
+        """The log folders of the run's attempts, oldest first."""
+        return sorted(self.log_folder.glob("attempt_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
+
+    def weights_path(self, which: Weights) -> Path:
+        """The plain network's weights in safetensors."""
+        return self.folder / "checkpoints" / f"{which}.safetensors"
+
+    def evaluation_path(self, split: str) -> Path:
+        """The numbers of one split."""
+        return self.folder / "evaluation" / f"{split}.json"
+
+    def config(self) -> Config:
+        """The configuration as it was when the run started."""
+        return load_config(self._config_path)
+
+    def info(self) -> RunInfo:
+        """Class names, palette and preprocessing. Raises ValueError where they cannot be read."""
+        try:
+            content = json.loads(self._info_path.read_text(encoding="utf-8"))
+            content["palette"] = tuple(tuple(colour) for colour in content["palette"])
+            for key in ("class_names", "mean", "std"):
+                content[key] = tuple(content[key])
+            return RunInfo(**content)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self._info_path}: cannot be read ({error}); the run is damaged") from None
+
+    def save_weights(self, which: Weights, network: nn.Module) -> None:
+        """Write the plain network's weights, whole or not at all."""
+        # shared tensors (tied weights) have to be told apart for safetensors
+        state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in network.state_dict().items()}
+        with whole_file(self.weights_path(which)) as temporary:
+            save_file(state, temporary, metadata={"num_classes": str(self.info().num_classes)})
+
+    def load_weights(self, network: nn.Module, which: Weights = "last") -> nn.Module:
+        """Load the weights strictly. Raises ValueError where they are missing, damaged or of another class count."""
+        path = self.weights_path(which)
+        if not path.exists():
+            raise ValueError(f"{path}: no weights yet; train for at least one epoch")
+        try:
+            with safe_open(path, framework="pt") as file:
+                stored = (file.metadata() or {}).get("num_classes")
+            state: dict[str, Tensor] = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: cannot be read as safetensors ({error}); train again or use another file") from None
+        if stored is not None and int(stored) != self.info().num_classes:
+            raise ValueError(
+                f"{path}: holds {stored} classes, but the run's data have {self.info().num_classes}; use the weights and "
+                "run.json of one run"
+            )
+        try:
+            network.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise ValueError(f"{path}: does not fit the network of config.yaml: {first}") from None
+        return network
+
+    def network(self, which: Weights = "last") -> nn.Module:
+        """The plain network with its trained weights, in eval mode."""
+        network = build_from_config(self.config(), self.info().num_classes, pretrained=False)
+        return self.load_weights(network, which).eval()
+
+    def source(self, split: str) -> Source:
+        """A split of the run's data. Raises ValueError where its classes are not those that the run was trained on."""
+        source = open_split(self.config(), split)
+        if source.labels.num_classes != self.info().num_classes:
+            raise ValueError(
+                f"{self.folder}: was trained on {self.info().num_classes} classes, the data have "
+                f"{source.labels.num_classes}; set data.root to the data of the run"
+            )
+        return source
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Note that training has ended, and how."""
+        write_json(self.folder / "summary.json", summary)
+
+    def summary(self) -> dict[str, Any] | None:
+        """What `write_summary` left, or None while training has not ended."""
+        path = self.folder / "summary.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for one process. Raises ValueError where another one has it."""
+        handle = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.folder}: another process is training here; wait for it or use another --out") from None
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,46 @@
+"""What training leaves on disk after every epoch, so that a run that was cut off goes on."""
+
+from typing import Any
+
+import lightning as L
+
+from selfreg.files import whole_file
+from selfreg.run import Run
+from selfreg.training.task import SegmentationTask
+
+
+class Checkpoints(L.Callback):
+    """Writes the trainer's state and the plain network's weights at the end of every epoch, the best apart."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.best_miou = -1.0
+        self.best_epoch = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        return {"best_miou": self.best_miou, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where the interrupted run stood."""
+        self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Runs after the epoch's validation."""
+        task = pl_module
+        if not isinstance(task, SegmentationTask):
+            raise TypeError(f"Checkpoints belongs to a SegmentationTask, not to {type(task).__name__}")
+        validated = (trainer.current_epoch + 1) % task.config.training.validate_every == 0
+        miou = float(trainer.callback_metrics.get("val/miou", -1.0))
+        better = validated and miou > self.best_miou
+        if better:
+            self.best_miou, self.best_epoch = miou, trainer.current_epoch
+        if trainer.is_global_zero:
+            if better:
+                self.run.save_weights("best", task.network)
+            self.run.save_weights("last", task.network)
+            with whole_file(self.run.checkpoint_path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:
+            # every process takes part in collecting the state; the first one writes
+            trainer.save_checkpoint(self.run.checkpoint_path)

@@ -1,0 +1,157 @@
+"""One training run, from a configuration to a folder with weights."""
+
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+
+from selfreg.config import Config
+from selfreg.data import Source
+from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
+from selfreg.training.checkpoints import Checkpoints
+from selfreg.training.loaders import training_loader, validation_loader
+from selfreg.training.task import SegmentationTask
+
+# keys that say where a run computes, not what: they may change between start and resumption
+_PLACE_KEYS = ("threads", "workers", "accelerator", "devices", "num_nodes", "strategy")
+
+
+def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: bool = True) -> Run:
+    """Train what `config` says into `folder`; with `resume`, go on from the last finished epoch.
+
+    Raises ValueError before any time is spent for data, tap names or a folder that do not fit.
+    """
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    train_source = open_split(config, config.data.train_split)
+    val_source = open_split(config, config.data.val_split)
+    run = _open_or_create(config, folder, train_source, resume)
+    with run.lock():
+        if run.summary() is not None:
+            return run
+        task, loaders = _prepare(config, run, train_source, val_source)
+        trainer = _make_trainer(config, run, progress_bar)
+        checkpoint = run.checkpoint_path if resume and run.checkpoint_path.exists() else None
+        started = time.perf_counter()
+        trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if trainer.is_global_zero:
+            run.write_summary(_summary(trainer, task, time.perf_counter() - started, resumed=checkpoint is not None))
+    return run
+
+
+def _open_or_create(config: Config, folder: Path, source: Source, resume: bool) -> Run:
+    if resume and Run.exists(folder):
+        run = Run.open(folder)
+        _refuse_other_config(run, config)
+        return run
+    mean, std = input_statistics(config)
+    packages = {name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")}
+    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in source.labels.palette)
+    info = RunInfo(tuple(source.labels.class_names), palette, mean, std, packages)
+    return Run.create(folder, config, info)
+
+
+def _refuse_other_config(run: Run, config: Config) -> None:
+    stored, given = run.config().model_dump(mode="json"), config.model_dump(mode="json")
+    for section in stored:
+        old, new = stored[section], given[section]
+        if not isinstance(old, dict):
+            old, new = {"": old}, {"": new}
+        for key in old:
+            if old[key] != new[key] and key not in _PLACE_KEYS:
+                name = f"{section}.{key}".rstrip(".")
+                raise ValueError(
+                    f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the configuration of "
+                    "the run, or train into another --out"
+                )
+
+
+def _prepare(config: Config, run: Run, train_source: Source, val_source: Source) -> tuple[SegmentationTask, tuple[Any, Any]]:
+    num_classes = train_source.labels.num_classes
+    info = run.info()
+    loader = training_loader(config, train_source, info)
+    total_steps = len(loader) * config.training.epochs
+    class_weights = balanced_weights(train_source) if config.training.class_weights == "balanced" else None
+    network = build_from_config(config, num_classes)
+    task = SegmentationTask(config, network, num_classes, class_weights=class_weights, total_steps=total_steps)
+    return task, (loader, validation_loader(config, val_source, info))
+
+
+def balanced_weights(source: Source) -> Tensor:
+    """Class weights (K,) float32: the square root of median frequency over frequency, mean 1 over the pixels.
+
+    The root tempers median-frequency balancing (Eigen & Fergus, ICCV 2015), which makes rare classes spill over their
+    borders; it is this project's choice. A class that never occurs has weight 1.
+    """
+    counts = np.zeros(source.labels.num_classes)
+    for index in range(len(source)):
+        counts += np.bincount(source.read(index).mask.ravel(), minlength=256)[: counts.size]
+    frequency = counts / counts.sum()
+    present = frequency > 0
+    weights = np.ones_like(frequency)
+    weights[present] = np.sqrt(np.median(frequency[present]) / frequency[present])
+    weights /= (weights * frequency).sum()
+    return torch.from_numpy(weights).float()
+
+
+def _make_trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
+    training = config.training
+    callbacks: list[Callback] = [Checkpoints(run), LearningRateMonitor("epoch")]
+    if progress_bar:
+        callbacks.append(RichProgressBar(leave=True))
+    # a resumed run logs beside the interrupted one, which the CSV logger would otherwise delete
+    attempt = f"attempt_{len(run.attempts())}"
+    logs = str(run.log_folder)
+    return L.Trainer(
+        accelerator=training.accelerator,
+        devices=training.devices,
+        num_nodes=training.num_nodes,
+        strategy=training.strategy,
+        precision=_precision(training.precision, training.accelerator),
+        max_epochs=training.epochs,
+        gradient_clip_val=training.gradient_clip,
+        check_val_every_n_epoch=training.validate_every,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=[CSVLogger(logs, name="", version=attempt), TensorBoardLogger(logs, name="", version=attempt)],
+        log_every_n_steps=10,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+    )
+
+
+def _precision(name: str, accelerator: str) -> Any:
+    if name != "auto":
+        return "32-true" if name == "32" else name
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def _summary(trainer: L.Trainer, task: SegmentationTask, seconds: float, *, resumed: bool) -> dict[str, Any]:
+    checkpoints = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+    return {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(seconds, 1),
+        "resumed": resumed,
+        "best_miou": checkpoints.best_miou,
+        "best_epoch": checkpoints.best_epoch,
+        "last_miou": float(trainer.callback_metrics.get("val/miou", float("nan"))),
+        "parameters": sum(parameter.numel() for parameter in task.network.parameters()),
+        "device": str(trainer.strategy.root_device),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

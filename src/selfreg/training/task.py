@@ -1,0 +1,113 @@
+"""The Lightning task: one step of training, one step of validation."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from selfreg.config import Config
+from selfreg.evaluation import ConfusionMatrix
+from selfreg.inference import Predictor
+from selfreg.regulation import MultiExit, SelfRegulation, main_output, segmentation_loss
+from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
+
+
+def regulation_of(config: Config, class_weights: Tensor | None) -> SelfRegulation:
+    """The objective of an arm: weights of the terms that the arm leaves out are 0."""
+    method = config.method
+    return SelfRegulation(
+        method.variant,
+        exit_resolution=method.exit_resolution,
+        classification_weight=method.classification_weight,
+        segmentation_weight=method.segmentation_weight,
+        sr_f_weight=method.sr_f_weight if method.arm in ("mea+f", "full") else 0.0,
+        sr_l_weight=method.sr_l_weight if method.arm in ("mea+l", "full") else 0.0,
+        reduction=method.reduction,
+        temperature=method.temperature,
+        warm_up=method.warm_up,
+        warm_up_shape=method.warm_up_shape,
+        class_weights=class_weights,
+    )
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains a network plainly (arm `base`) or with self-regulation, and measures mIoU on the validation split.
+
+    `network` gives logits (N, K, h, w) for images (N, 3, H, W); masks are (N, H, W) int64 with 255 for void.
+    """
+
+    def __init__(
+        self, config: Config, network: nn.Module, num_classes: int, *, class_weights: Tensor | None, total_steps: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.total_steps = total_steps
+        self.regulated = config.method.arm != "base"
+        if self.regulated:
+            # the exits draw their weights after the network, so that every arm starts from the same network
+            torch.manual_seed(config.seed + 1)
+            method = config.method
+            self.model: nn.Module = MultiExit(
+                network, num_classes, taps=method.taps, features=method.variant == "feature"
+            )
+            self.objective = regulation_of(config, class_weights)
+        else:
+            self.model = network
+        # convolutions are a third faster on CPU and with AMP when channels lie innermost
+        self.model = self.model.to(memory_format=torch.channels_last)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.confusion = ConfusionMatrix(num_classes)
+
+    @property
+    def network(self) -> nn.Module:
+        """The plain network, without exits."""
+        return self.model.network if isinstance(self.model, MultiExit) else self.model
+
+    def on_train_epoch_start(self) -> None:
+        """Draw dropout from the seed and the epoch alone, so that a resumed run draws what the whole one drew."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002
+        """The total loss of one batch; every term is logged, raw. Raises ValueError for a loss that is not finite."""
+        images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
+        if self.regulated:
+            progress = self.global_step / max(self.total_steps, 1)
+            terms = self.objective(self.model(images), masks, progress)
+            total, raw = terms.total, terms.raw()
+        else:
+            total = segmentation_loss(main_output(self.model(images)), masks, class_weights=self.class_weights)
+            raw = {"segmentation": total}
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {float(value):.4g}" for name, value in raw.items())
+            indices = batch["index"].tolist()
+            raise ValueError(
+                f"the loss is not finite at step {self.global_step} ({values}; images {indices}); lower "
+                "training.learning_rate, set training.gradient_clip, or look at those images"
+            )
+        self.log("loss", total.detach(), prog_bar=True)
+        for name, value in raw.items():
+            self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated)
+        return total
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
+        """Add one batch to the confusion matrix, at the labels' own resolution."""
+        logits = Predictor.network_logits(self.network, batch["image"], size=batch["mask"].shape[-2:])
+        self.confusion.update(logits.argmax(1), batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and pixel accuracy of the whole split."""
+        result = self.confusion.compute()
+        self.confusion.reset()
+        self.log("val/miou", result["miou"], prog_bar=True)
+        self.log("val/pixel_accuracy", result["pixel_accuracy"])
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and per-step schedule."""
+        training = self.config.training
+        known = {id(parameter) for parameter in self.network.parameters()}
+        exits = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
+        optimizer = make_optimizer(parameter_groups(self.network, exits, training), training)
+        schedule = poly_schedule(self.total_steps, training.poly_power, training.linear_warm_up_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"}}
