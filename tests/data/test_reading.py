@@ -1,0 +1,126 @@
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fixtures.folder import patches, photograph
+from selfreg.data.labels import Labels
+from selfreg.data.reading import read_image, read_indices, read_mask, read_pair
+
+
+def write_grey_png(path: Path, values: NDArray[np.uint8], bits: int) -> None:
+    """An independent encoder of grey PNGs of 1, 2, 4 or 8 bits: eight bits are no choice of Pillow's."""
+    height, width = values.shape
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b""
+    for row in values:
+        digits = "".join(f"{value:0{bits}b}" for value in row)
+        digits += "0" * (-len(digits) % 8)
+        rows += b"\0" + bytes(int(digits[i : i + 8], 2) for i in range(0, len(digits), 8))
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_masks_of_any_depth_keep_their_indices(tmp_path: Path, bits: int) -> None:
+    values = patches(13, 11, list(range(min(2**bits, 16))))
+    write_grey_png(tmp_path / "m.png", values, bits)
+    np.testing.assert_array_equal(read_indices(tmp_path / "m.png"), values)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_masks_keep_their_indices_whatever_the_colours(tmp_path: Path, bits: int) -> None:
+    values = patches(13, 11, list(range(min(2**bits, 16))))
+    picture = Image.fromarray(values)
+    picture.putpalette([255 - i for i in range(256) for _ in range(3)])
+    picture.save(tmp_path / "m.png", bits=bits)
+    np.testing.assert_array_equal(read_indices(tmp_path / "m.png"), values)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA"])
+def test_every_usual_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(photograph(9, 7)).convert(mode)
+    path = tmp_path / ("i.jpg" if mode == "CMYK" else "i.png")
+    picture.save(path)
+    image = read_image(path)
+    assert image.shape == (9, 7, 3)
+    assert image.dtype == np.uint8
+
+
+def test_sixteen_bit_images_and_masks_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 300, dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="8 bits per channel"):
+        read_image(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="8-bit grey or palette"):
+        read_indices(tmp_path / "deep.png")
+
+
+def test_colour_masks_are_refused_with_the_mend(tmp_path: Path) -> None:
+    Image.fromarray(photograph(4, 4)).save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match="holds colours: save class indices"):
+        read_indices(tmp_path / "m.png")
+
+
+def test_void_becomes_255_and_a_value_out_of_range_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 1, 11]], dtype=np.uint8)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", Labels(("a", "b"), 11)).tolist() == [[0, 1, 255]]
+    with pytest.raises(ValueError, match=r"m.png: mask holds 11; allowed: 0..1 or 255 \(void\)"):
+        read_mask(tmp_path / "m.png", Labels(("a", "b"), 255))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.6])
+def test_truncated_files_are_refused_by_name(tmp_path: Path, suffix: str, keep: float) -> None:
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ValueError, match="unreadable or truncated image") as error:
+        read_image(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_text_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such image"):
+        read_image(tmp_path / "none.jpg")
+    (tmp_path / "text.jpg").write_text("hello", encoding="utf-8")
+    with pytest.raises(ValueError, match="unreadable"):
+        read_image(tmp_path / "text.jpg")
+
+
+def save_turned(path: Path, pixels: NDArray[np.uint8]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side: viewers turn it clockwise
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def test_a_turned_photograph_is_read_as_viewers_show_it(tmp_path: Path) -> None:
+    pixels = photograph(8, 12)
+    save_turned(tmp_path / "i.png", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "i.png"), np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_mask_drawn_on_either_side_of_the_turn_fits(tmp_path: Path, upright: bool) -> None:
+    pixels = photograph(8, 12)
+    save_turned(tmp_path / "i.png", pixels)
+    mask = np.zeros((12, 8) if upright else (8, 12), dtype=np.uint8)
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    pair = read_pair(tmp_path / "i.png", tmp_path / "m.png", Labels(("a",)))
+    np.testing.assert_array_equal(pair.image, np.rot90(pixels, -1) if upright else pixels)
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    Image.fromarray(photograph(8, 12)).save(tmp_path / "i.png")
+    Image.fromarray(np.zeros((6, 5), dtype=np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match=r"m.png: mask is 5x6, its image 12x8"):
+        read_pair(tmp_path / "i.png", tmp_path / "m.png", Labels(("a",)))
