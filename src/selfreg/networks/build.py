@@ -9,17 +9,26 @@ from typing import Any, NamedTuple
 import timm
 from torch import nn
 
+from selfreg.networks.deeplab_v2 import DeepLabV2
+from selfreg.networks.hrnet import HRNetV2
 from selfreg.networks.huggingface import NAMES as HUGGINGFACE_NAMES
 from selfreg.networks.huggingface import build_huggingface
+from selfreg.networks.ocrnet import OCRNet
 from selfreg.networks.pretrained import LITE0_NETWORK, LITE0_PACKAGE, load_backbone_weights
 from selfreg.networks.pyramid import PyramidNetwork
+from selfreg.networks.spgnet import SPGNet
 
 FORMS = (
     "smp:ARCHITECTURE/ENCODER, timm:NAME, torchvision:NAME, hf:NAME, deeplab_v2/NAME, hrnet_v2/NAME, ocrnet/NAME, "
     "spgnet/NAME or package.module:factory"
 )
 
-_OWN_NETWORKS: dict[str, type[nn.Module]] = {}
+_OWN_NETWORKS: dict[str, type[nn.Module]] = {
+    "deeplab_v2": DeepLabV2,
+    "hrnet_v2": HRNetV2,
+    "ocrnet": OCRNet,
+    "spgnet": SPGNet,
+}
 
 _LIBRARIES = ("smp", "timm", "torchvision", "hf")
 

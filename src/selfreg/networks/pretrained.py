@@ -31,19 +31,19 @@ _LITE0_BLOCK_LAYERS = {
 }
 
 
-def backbone_of(network: nn.Module) -> nn.Module:
-    """The part of a segmentation network that ImageNet weights belong to: its `encoder` or its `backbone`.
+def backbones_of(network: nn.Module) -> list[nn.Module]:
+    """The parts of a segmentation network that ImageNet weights belong to: its `encoder` or `backbone`, or several.
 
     Raises ValueError for a network that has neither.
     """
-    encoder = getattr(network, "encoder", None)
-    if isinstance(encoder, nn.Module):
-        # segmentation_models_pytorch keeps a timm backbone one level deeper.
-        inner = getattr(encoder, "model", None)
-        return inner if isinstance(inner, nn.Module) else encoder
-    backbone = getattr(network, "backbone", None)
-    if isinstance(backbone, nn.Module):
-        return backbone
+    for name in ("encoder", "backbone"):
+        found = getattr(network, name, None)
+        if isinstance(found, nn.ModuleList):
+            return list(found)
+        if isinstance(found, nn.Module):
+            # Here and in segmentation_models_pytorch a timm backbone may lie one level deeper.
+            inner = getattr(found, "model", None)
+            return [inner if isinstance(inner, nn.Module) else found]
     raise ValueError(
         f"{type(network).__name__} has no module `encoder` or `backbone` that weights could be loaded into"
     )
@@ -59,7 +59,11 @@ def load_backbone_weights(network: nn.Module, source: str | Path) -> None:
     Raises ValueError when the package or file is missing or unreadable, or its weights are not this backbone's.
     """
     state = read_lite0_package() if str(source) == LITE0_PACKAGE else _read_file(Path(source).expanduser())
-    backbone = backbone_of(network)
+    for backbone in backbones_of(network):
+        _load_strictly(backbone, state, source)
+
+
+def _load_strictly(backbone: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
     expected = backbone.state_dict()
     state = _named_as_in(expected, state)
     children = {key.split(".")[0] for key in expected}

@@ -3,7 +3,7 @@
 import timm
 from torch import Tensor, nn
 
-from selfreg.networks.blocks import conv_bn_relu, resize
+from selfreg.networks.blocks import conv_bn_relu, pass_through, resize, size_of, tap_points
 
 
 class PyramidNetwork(nn.Module):
@@ -30,8 +30,7 @@ class PyramidNetwork(nn.Module):
         strides: list[int] = self.backbone.feature_info.reduction()
         first = next((i for i, stride in enumerate(strides) if stride >= 4), 0)
         self.first_used = first
-        # A module of its own for each stage gives every backbone the same taps, whatever its inside is called.
-        self.stages = nn.ModuleList(nn.Identity() for _ in channels)
+        self.stages = tap_points(len(channels))
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width)) for count in channels[first:]
         )
@@ -45,10 +44,10 @@ class PyramidNetwork(nn.Module):
         features: list[Tensor] = self.backbone(images)
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        features = [stage(feature) for stage, feature in zip(self.stages, features, strict=True)]
+        features = pass_through(self.stages, features)
         maps = [lateral(f) for lateral, f in zip(self.laterals, features[self.first_used :], strict=True)]
         total = maps[0]
         for coarser in maps[1:]:
-            total = total + resize(coarser, like=total)
+            total = total + resize(coarser, size_of(total))
         logits: Tensor = self.classifier(self.fuse(self.activation(total)))
-        return resize(logits, like=images)
+        return resize(logits, size_of(images))
