@@ -7,7 +7,7 @@ from math import ceil, floor, isclose, log10
 from selfreg.report.content import Curve, Number, is_missing
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 50
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Forest:
-    """A difference and its interval on a common axis; positions in percent of the width."""
+    """A difference and its interval, in percent of the width of an axis with zero in its middle."""
 
-    zero: float
     at: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
 
 def lay_out(curve: Curve) -> Chart:
@@ -112,25 +111,22 @@ def plain(value: float) -> str:
 
 
 def forests(numbers: Sequence[Number]) -> list[Forest | None]:
-    """Place each number's difference on an axis around zero that all numbers of one unit share."""
-    reach: dict[str, float] = {}
-    for number in numbers:
-        ends = [number.difference, *(number.difference_interval or ())]
-        for end in ends:
-            if end is not None and not is_missing(end):
-                reach[number.unit] = max(reach.get(number.unit, 0.0), abs(end))
+    """Place each difference and its interval on an axis around zero that all numbers of one unit share.
 
-    def place(number: Number) -> Forest | None:
-        if number.difference is None or is_missing(number.difference):
+    None for a number without an interval: a bare difference says nothing about its distance from zero.
+    """
+    known = [number.difference_interval if number.verdict else None for number in numbers]
+    reach: dict[str, float] = {}
+    for number, interval in zip(numbers, known, strict=True):
+        if interval is not None:
+            ends = (*interval, number.difference or 0.0)
+            reach[number.unit] = max(reach.get(number.unit, 0.0), *(abs(end) for end in ends))
+
+    def place(number: Number, interval: tuple[float, float] | None) -> Forest | None:
+        if interval is None or number.difference is None or is_missing(number.difference):
             return None
         extent = (reach[number.unit] or 1.0) * 1.1
+        at, low, high = (round(50 + 50 * value / extent, 2) for value in (number.difference, *interval))
+        return Forest(at, low, high)
 
-        def percent(value: float) -> float:
-            return round(50 + 50 * value / extent, 2)
-
-        interval = number.difference_interval
-        if interval is None or any(map(is_missing, interval)):
-            return Forest(50, percent(number.difference), None, None)
-        return Forest(50, percent(number.difference), percent(interval[0]), percent(interval[1]))
-
-    return [place(number) for number in numbers]
+    return [place(number, interval) for number, interval in zip(numbers, known, strict=True)]

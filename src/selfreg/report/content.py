@@ -61,7 +61,7 @@ class Case:
 
     image: (H, W, 3) uint8.  label: (H, W) uint8, None where no label is known.  predictions: (H, W) uint8, one per run.
     kind: a failure of one unit, or "overview" for a whole image.
-    class_index: the class of the unit, None in an overview.  wrong_class: the class it was taken for, where there is one.
+    class_index: the class of the unit, None in an overview.  wrong_class: the class it was taken for, if any.
     outline: (H, W) bool, True on the missed unit or the mislabelled patch.
     box: (top, left, bottom, right) in pixels, bottom and right exclusive; the pictures are zoomed on it.
     scores: a short text per run, e.g. "12 % found".

@@ -77,7 +77,9 @@ class Album:
         shrink = min(1.0, side / max(picture.size))
         size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
         if form == "photo":
-            return _uri(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=self.level.quality)
+            return _uri(
+                picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=self.level.quality, optimize=True
+            )
         index_map = picture.resize(size, Image.Resampling.NEAREST)
         palette = self.palette if form == "mask" else OUTCOME_PALETTE
         clear = bytearray([255] * 256)
@@ -92,11 +94,11 @@ class Album:
 
 def _uri(picture: Image.Image, form: str, **options: object) -> str:
     memory = BytesIO()
-    picture.save(memory, format=form, optimize=True, **options)
+    picture.save(memory, format=form, **options)
     return f"data:image/{form.lower()};base64,{b64encode(memory.getvalue()).decode()}"
 
 
-def zoom_window(box: Box, height: int, width: int, margin: float = 0.6, smallest: float = 0.22) -> Box:
+def zoom_window(box: Box, height: int, width: int, margin: float = 0.6, smallest: float = 0.16) -> Box:
     """Widen `box` to a window of the image's own aspect that lies inside the image.
 
     margin: room on each side as a share of the box.  smallest: least side of the window as a share of the image's.

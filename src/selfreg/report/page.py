@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from math import floor, log10
 from pathlib import Path
 
 import jinja2
@@ -13,7 +14,7 @@ import numpy as np
 from selfreg.files import write_text
 from selfreg.report.charts import forests, lay_out
 from selfreg.report.content import KINDS, Box, Case, Number, Page, is_missing
-from selfreg.report.embed import LEVELS, Album, Level, outline_path, zoom_window
+from selfreg.report.embed import LEVELS, Album, outline_path, zoom_window
 from selfreg.report.pictures import columns_of, outcome_words, outcomes
 
 LARGEST_PAGE = 9_500_000
@@ -43,7 +44,7 @@ class Card:
     direction: str
     classes: list[int]
     tiles: list[Tile]
-    path: str
+    outline: str
     whole_box: str
     zoom_box: str
     zoom: Box | None
@@ -55,19 +56,25 @@ def write_page(page: Page, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
     Cases come by falling size of their change. Pictures are stored as finely as `largest` bytes allow, though never
     coarser than the last of `embed.LEVELS`.
     """
+    ordered = sorted(page.cases, key=lambda case: -abs(case.change))
+    outlines = ["" if case.outline is None else outline_path(case.outline) for case in ordered]
     text = ""
     for level in LEVELS:
-        text = _render(page, level)
-        if len(text.encode()) <= largest:
-            break
+        album = Album(level, page.palette, page.ignore_index)
+        cards = []
+        for case, outline in zip(ordered, outlines, strict=True):
+            cards.append(_card(case, outline, page, album))
+            if album.size > largest and level is not LEVELS[-1]:
+                break
+        else:
+            text = _text(page, cards, album)
+            if len(text.encode()) <= largest:
+                break
     write_text(path, text)
     return path
 
 
-def _render(page: Page, level: Level) -> str:
-    album = Album(level, page.palette, page.ignore_index)
-    ordered = sorted(page.cases, key=lambda case: -abs(case.change))
-    cards = [_card(case, page, album) for case in ordered]
+def _text(page: Page, cards: list[Card], album: Album) -> str:
     kinds = {kind: count for kind in KINDS if (count := sum(card.case.kind == kind for card in cards))}
     counted = [
         (index, name, sum(index in card.classes for card in cards)) for index, name in enumerate(page.class_names)
@@ -80,7 +87,8 @@ def _render(page: Page, level: Level) -> str:
         kinds=kinds,
         class_choices=[choice for choice in counted if choice[2]],
         pictures=album.pictures,
-        numbers=list(zip(page.numbers, forests(page.numbers), strict=True)),
+        numbers=[(n, decimals(n), place) for n, place in zip(page.numbers, forests(page.numbers), strict=True)],
+        with_intervals=any(n.difference_interval or any(n.intervals) for n in page.numbers),
         charts=[lay_out(curve) for curve in page.curves],
         class_rows=_class_rows(page),
         outcome_words={outcome.name.lower(): text for outcome, text in outcome_words(page.run_names, labelled).items()},
@@ -106,16 +114,22 @@ def render(template: str, **values: object) -> str:
     return environment.get_template(template).render(style=style, script=script, script_hash=script_hash, **values)
 
 
-def amount(value: float, unit: str = "") -> str:
-    """Write a value with its unit: percent with one decimal, else three significant digits."""
-    digits = f"{value:.1f}" if unit == "%" else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    words = digits.replace("-", MINUS)
-    return f"{words}{THIN}{unit}" if unit else words
+def decimals(number: Number) -> int:
+    """Choose how many decimals a number is written with: one for percent, else three digits of the largest value."""
+    sizes = [abs(value) for value in number.values if value is not None and not is_missing(value)]
+    if number.unit == "%" or not any(sizes):
+        return 1
+    return min(6, max(0, 2 - floor(log10(max(sizes)))))
 
 
-def signed(value: float, unit: str = "") -> str:
-    """Write a difference with its sign, percent as points without a unit."""
-    words = amount(abs(value), unit).removesuffix(f"{THIN}%")
+def amount(value: float, places: int = 1) -> str:
+    """Write a value with `places` decimals, thousands apart."""
+    return f"{value:,.{places}f}".replace("-", MINUS).replace(",", THIN)
+
+
+def signed(value: float, places: int = 1) -> str:
+    """Write a difference with its sign, and a zero without."""
+    words = amount(abs(value), places)
     if not any(digit in words for digit in "123456789"):
         return words
     return ("+" if value > 0 else MINUS) + words
@@ -139,7 +153,7 @@ def _known(values: Sequence[float | None] | None, index: int) -> float | None:
     return None if is_missing(value) else value
 
 
-def _card(case: Case, page: Page, album: Album) -> Card:
+def _card(case: Case, outline: str, page: Page, album: Album) -> Card:
     height, width = case.image.shape[:2]
     zoom = None if case.box is None else zoom_window(case.box, height, width)
     whole_box = f"0 0 {width} {height}"
@@ -152,10 +166,8 @@ def _card(case: Case, page: Page, album: Album) -> Card:
     else:
         shown = case.predictions[-1] if case.label is None else case.label
         classes = [index for index in np.unique(shown).tolist() if index < len(page.class_names)]
-    path = "" if case.outline is None else outline_path(case.outline)
-    return Card(
-        case, _title(case, page), direction, classes, _tiles(case, page, album, zoom), path, whole_box, zoom_box, zoom
-    )
+    tiles = _tiles(case, page, album, zoom)
+    return Card(case, _title(case, page), direction, classes, tiles, outline, whole_box, zoom_box, zoom)
 
 
 def _title(case: Case, page: Page) -> str:
@@ -189,6 +201,3 @@ def _tiles(case: Case, page: Page, album: Album, zoom: Box | None) -> list[Tile]
         alt = f"{captions[-1]} for {case.image_id}{subject}"
         tiles.append(Tile("difference", captions[-1], alt, photo, keys))
     return tiles
-
-
-__all__ = ["Card", "Number", "Tile", "render", "write_page"]

@@ -36,7 +36,8 @@ OUTCOME_COLOURS: dict[Outcome, tuple[int, int, int]] = {
 
 def colourise(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give each class index of `mask` (H, W) its colour of `palette` (256, 3): (H, W, 3) uint8."""
-    return palette[mask]
+    coloured: NDArray[np.uint8] = palette[mask]
+    return coloured
 
 
 def overlay(
@@ -160,7 +161,7 @@ def _row_pictures(
 
 def _outcome_picture(row: Case, ignore_index: int | None) -> NDArray[np.uint8]:
     grey = row.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    faded = (255 - (255 - grey) * 0.28).astype(np.uint8)
+    faded: NDArray[np.uint8] = (255 - (255 - grey) * 0.28).astype(np.uint8)
     result = outcomes(row.label, row.predictions, ignore_index)
     for outcome in (Outcome.FIXED, Outcome.BROKEN, Outcome.WRONG):
         faded[result == outcome] = OUTCOME_COLOURS[outcome]
@@ -170,7 +171,8 @@ def _outcome_picture(row: Case, ignore_index: int | None) -> NDArray[np.uint8]:
 def _hatching(height: int, width: int) -> NDArray[np.uint8]:
     period = max(6, width // 40)
     stripe = (np.add.outer(np.arange(height), np.arange(width)) // (period // 2)) % 2
-    return np.array(HATCH, np.uint8)[stripe]
+    hatching: NDArray[np.uint8] = np.array(HATCH, np.uint8)[stripe]
+    return hatching
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

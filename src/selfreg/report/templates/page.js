@@ -92,6 +92,12 @@
   }
   find("#zoom").addEventListener("click", zoom);
 
+  function outline() {
+    const hidden = root.classList.toggle("plain");
+    find("#outline").setAttribute("aria-pressed", String(!hidden));
+  }
+  find("#outline").addEventListener("click", outline);
+
   function step(by) {
     const visible = shown();
     const here = visible.indexOf(document.activeElement.closest?.(".card"));
@@ -222,8 +228,8 @@
     const key = event.key.toLowerCase();
     const onRadio = event.target.matches("[type=radio]");
     const actions = dialog.open
-      ? { f: flipLarge, z: zoom, t: switchTheme, arrowleft: () => turn(-1), arrowright: () => turn(1) }
-      : { f: flip, z: zoom, t: switchTheme, j: () => step(1), k: () => step(-1) };
+      ? { f: flipLarge, z: zoom, o: outline, t: switchTheme, arrowleft: () => turn(-1), arrowright: () => turn(1) }
+      : { f: flip, z: zoom, o: outline, t: switchTheme, j: () => step(1), k: () => step(-1) };
     let action = actions[key];
     if (dialog.open && /^[1-9]$/.test(key)) action = () => look(choices()[key - 1]?.[0]);
     if (!action || (onRadio && key.startsWith("arrow"))) return;
