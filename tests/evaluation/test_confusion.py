@@ -100,7 +100,8 @@ def test_state_is_int64_and_sums_over_processes() -> None:
 
 
 def test_state_survives_half_precision() -> None:
-    metric = ConfusionMatrix(2).half()
+    metric = ConfusionMatrix(2)
+    metric.half()
     metric.update(torch.zeros(70_000, dtype=torch.int64), torch.zeros(70_000, dtype=torch.int64))
     assert metric.matrix.tolist() == [[70_000, 0], [0, 0]]
 

@@ -1,11 +1,25 @@
 """From counts of pixels to scores: IoU and accuracies, for one data set or for many resamples of it at once."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCounts:
+    """Valid pixels per class, of one image or summed over many: each ``(..., num_classes)``."""
+
+    correct: NDArray[Any]
+    """Pixels of the class predicted as it."""
+    labelled: NDArray[Any]
+    predicted: NDArray[Any]
+
+    def __add__(self, other: "PixelCounts") -> "PixelCounts":
+        return PixelCounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def divide(numerator: Any, denominator: Any) -> Floats:
@@ -22,23 +36,26 @@ def mean_over_classes(values: Floats) -> Floats:
     return divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
-def pixel_scores(correct: Any, labelled: Any, predicted: Any) -> dict[str, Floats]:
-    """IoU and accuracies from pixel counts per class, each ``(..., num_classes)``; leading axes are kept.
+def intersection_over_union(shared: Any, labelled: Any, predicted: Any) -> Floats:
+    """IoU from pixel counts; NaN where there is neither a labelled nor a predicted pixel."""
+    return divide(shared, np.asarray(labelled) + predicted - shared)
 
-    ``correct`` counts pixels of a class predicted as it, ``labelled`` its pixels, ``predicted`` the valid pixels
-    predicted as it. Returns ``miou``, ``pixel_accuracy``, ``mean_accuracy`` and ``frequency_weighted_iou`` ``(...)``,
-    and ``per_class_iou`` and ``per_class_accuracy`` ``(..., num_classes)``, all in 0..1. A class that is neither
-    labelled nor predicted has IoU NaN, one that is not labelled has accuracy NaN; means leave NaN out.
+
+def pixel_scores(counts: PixelCounts) -> dict[str, Floats]:
+    """IoU and accuracies, all in 0..1; leading axes of the counts are kept.
+
+    ``miou``, ``pixel_accuracy``, ``mean_accuracy`` and ``frequency_weighted_iou`` are ``(...)``, ``per_class_iou`` and
+    ``per_class_accuracy`` ``(..., num_classes)``. A class that is neither labelled nor predicted has IoU NaN, one that
+    is not labelled has accuracy NaN; means leave NaN out.
     """
-    correct, labelled, predicted = (np.asarray(counts, dtype=np.float64) for counts in (correct, labelled, predicted))
-    iou = divide(correct, labelled + predicted - correct)
-    accuracy = divide(correct, labelled)
-    pixels = labelled.sum(-1)
+    iou = intersection_over_union(counts.correct, counts.labelled, counts.predicted)
+    accuracy = divide(counts.correct, counts.labelled)
+    pixels = counts.labelled.sum(-1)
     return {
         "miou": mean_over_classes(iou),
-        "pixel_accuracy": divide(correct.sum(-1), pixels),
+        "pixel_accuracy": divide(counts.correct.sum(-1), pixels),
         "mean_accuracy": mean_over_classes(accuracy),
-        "frequency_weighted_iou": divide((labelled * np.nan_to_num(iou)).sum(-1), pixels),
+        "frequency_weighted_iou": divide((counts.labelled * np.nan_to_num(iou)).sum(-1), pixels),
         "per_class_iou": iou,
         "per_class_accuracy": accuracy,
     }
@@ -46,4 +63,4 @@ def pixel_scores(correct: Any, labelled: Any, predicted: Any) -> dict[str, Float
 
 def confusion_scores(matrix: NDArray[np.integer[Any]]) -> dict[str, Floats]:
     """``pixel_scores`` of a confusion matrix ``(..., num_classes, num_classes)``: rows labels, columns predictions."""
-    return pixel_scores(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2))
+    return pixel_scores(PixelCounts(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2)))

@@ -1,0 +1,103 @@
+"""The very objects behind the failure rates: every missed unit and every wrong blob of an image, ready to be shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.evaluation.maps import Maps, compact
+from selfreg.evaluation.regions import Box, Mask, bounding_box
+from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Analysis, Thresholds, analyse
+
+Kind = Literal["object", "part", "mislabel", "hole"]
+
+
+@dataclass(frozen=True, eq=False)
+class FailureCase:
+    """One missed small object, missed part, mislabelled blob or background hole, and where it is."""
+
+    kind: Kind
+    class_index: int
+    """The class of its label."""
+    predicted_class: int | None
+    """The class predicted on most of its wrong pixels; None where that is void."""
+    box: tuple[int, int, int, int]
+    """Top, left, bottom, right; bottom and right are the first row and column outside."""
+    area: int
+    """Its pixels."""
+    coverage: float
+    """Share of its pixels predicted as its class, 0..1."""
+    object_area: int
+    """Pixels of the object (component of the label) that it is or belongs to."""
+    mask: Mask
+    """Its pixels within the box, ``(bottom - top, right - left)`` bool."""
+
+    def coverage_in(self, prediction: NDArray[np.integer[Any]]) -> float:
+        """Share of its pixels that another prediction ``(H, W)`` of the image gets right, 0..1."""
+        top, left, bottom, right = self.box
+        return float((prediction[top:bottom, left:right][self.mask] == self.class_index).mean())
+
+
+def failure_cases(
+    prediction: Any,
+    label: Any,
+    num_classes: int,
+    *,
+    ignore_index: int = 255,
+    background: int | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+) -> list[FailureCase]:
+    """All that ``failure_counts`` counts as missed, mislabelled or a hole in one image, the largest error first.
+
+    Arguments and errors as in ``failure_counts``. Sorted by the number of wrong pixels.
+    """
+    maps = compact(prediction, label, num_classes, ignore_index)
+    found = analyse(maps, background, thresholds)
+    cases = [*_missed_units(maps, found, thresholds), *_blobs(maps, found, background)]
+    return sorted(cases, key=lambda case: case.area * (1 - case.coverage), reverse=True)
+
+
+def _missed_units(maps: Maps, found: Analysis, thresholds: Thresholds) -> Iterator[FailureCase]:
+    areas = found.objects.areas
+    for index in np.flatnonzero(found.small & (found.correct < thresholds.coverage * areas)).tolist():
+        box, mask = _crop(found.objects.ids, index)
+        yield _case(maps, "object", int(found.objects.classes[index]), box, mask, int(areas[index]))
+    for part in found.parts:
+        if part.correct < thresholds.coverage * part.area:
+            owner = part.component
+            yield _case(maps, "part", int(found.objects.classes[owner]), part.box, part.mask, int(areas[owner]))
+
+
+def _blobs(maps: Maps, found: Analysis, background: int | None) -> Iterator[FailureCase]:
+    blobs = found.blobs
+    for index in np.flatnonzero(blobs.counted).tolist():
+        kind: Kind = "hole" if blobs.predicted[index] == background else "mislabel"
+        owner = int(blobs.owners[index])
+        box, mask = _crop(blobs.ids, index)
+        yield _case(maps, kind, int(found.objects.classes[owner]), box, mask, int(found.objects.areas[owner]))
+
+
+def _crop(ids: NDArray[np.integer[Any]], index: int) -> tuple[Box, Mask]:
+    inside = ids == index
+    box = bounding_box(inside)
+    return box, inside[box].copy()
+
+
+def _case(maps: Maps, kind: Kind, class_index: int, box: Box, mask: Mask, object_area: int) -> FailureCase:
+    predicted = np.bincount(maps.prediction[box][mask], minlength=maps.num_classes + 1)
+    area, correct = int(predicted.sum()), int(predicted[class_index])
+    predicted[class_index] = 0
+    wrong = int(predicted.argmax())
+    rows, columns = box
+    return FailureCase(
+        kind=kind,
+        class_index=class_index,
+        predicted_class=None if wrong == maps.num_classes else wrong,
+        box=(rows.start, columns.start, rows.stop, columns.stop),
+        area=area,
+        coverage=correct / area,
+        object_area=object_area,
+        mask=mask,
+    )

@@ -1,0 +1,107 @@
+"""The failure rates as a metric of a training or validation loop."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from selfreg.evaluation.bootstrap import add_up, draw_resamples, interval
+from selfreg.evaluation.failures import SIZE_EDGES, FailureCounts, failure_counts, failure_scores
+from selfreg.evaluation.maps import check_classes
+from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Thresholds
+
+
+class FailureRates(Metric):
+    """Accumulate the failure counts of images and compute both rates, their companions and their intervals.
+
+    State: ``images``, one int64 table of counts per image; processes put theirs together. ``background`` names the
+    class without objects, if there is one. ``bootstrap`` resamples of the images give 95 % intervals; 0 leaves them
+    out.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    images: list[Tensor]
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_index: int = 255,
+        background: int | None = None,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
+        bootstrap: int = 1000,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_classes(num_classes, ignore_index)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.background = background
+        self.thresholds = thresholds
+        self.bootstrap = bootstrap
+        self.seed = seed
+        self.add_state("images", [], dist_reduce_fx="cat")
+
+    def update(self, predictions: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> None:
+        """Add one image ``(H, W)`` or a batch ``(N, H, W)`` of class indices; errors as in ``failure_counts``."""
+        predicted, labelled = (torch.as_tensor(maps).cpu().numpy() for maps in (predictions, labels))
+        if predicted.shape != labelled.shape or predicted.ndim not in (2, 3):
+            raise ValueError(
+                f"predictions {predicted.shape} and labels {labelled.shape} must both be (H, W) or (N, H, W)"
+            )
+        height, width = labelled.shape[-2:]
+        for one in zip(predicted.reshape(-1, height, width), labelled.reshape(-1, height, width), strict=True):
+            counts = failure_counts(
+                *one,
+                self.num_classes,
+                ignore_index=self.ignore_index,
+                background=self.background,
+                thresholds=self.thresholds,
+            )
+            self.images.append(_to_table(counts).to(self.device))
+
+    def compute(self) -> dict[str, Any]:
+        """Scores of all images as plain numbers and lists (see ``failure_scores``), NaN where nothing was counted.
+
+        ``intervals`` maps the name of a number to its 95 % interval ``[low, high]``; empty for fewer than two images.
+        """
+        if len(self.images) == 0:
+            raise ValueError("FailureRates has seen no image; call update first")
+        images = _from_tables(dim_zero_cat(self.images).cpu().numpy())
+        num_images = len(images.parts)
+        scores = failure_scores(add_up(images, np.ones((1, num_images))), self.background)
+        result: dict[str, Any] = {name: values[0].tolist() for name, values in scores.items()}
+        result["intervals"] = {}
+        if self.bootstrap and num_images > 1:
+            resamples = draw_resamples(num_images, self.bootstrap, self.seed)
+            drawn = failure_scores(add_up(images, resamples), self.background)
+            for name, values in drawn.items():
+                if values.ndim == 1:
+                    result["intervals"][name] = [float(end) for end in interval(values)]
+        return result
+
+
+def _to_table(counts: FailureCounts) -> Tensor:
+    columns = [getattr(counts, field.name).reshape(len(counts.parts), -1) for field in fields(counts)]
+    return torch.from_numpy(np.concatenate(columns, axis=1)[None])
+
+
+def _from_tables(tables: NDArray[np.int64]) -> FailureCounts:
+    """Counts with fields ``(N, num_classes, ...)`` from tables ``(N, num_classes, columns)``."""
+    taken, values = 0, {}
+    for field in fields(FailureCounts):
+        if field.name.endswith("_by_size"):
+            values[field.name] = tables[:, :, taken : taken + len(SIZE_EDGES) + 1]
+            taken += len(SIZE_EDGES) + 1
+        else:
+            values[field.name] = tables[:, :, taken]
+            taken += 1
+    return FailureCounts(**values)

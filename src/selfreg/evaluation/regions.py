@@ -1,0 +1,126 @@
+"""Regions of a label map: components, their distance to the contour, their parts, bands along contours."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cc3d
+import edt
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.evaluation.maps import IntArray
+
+Mask = NDArray[np.bool_]
+Box = tuple[slice, slice]
+
+
+class Components(NamedTuple):
+    """8-connected components of one class each; entry 0 of ``areas`` and ``classes`` stands for no component.
+
+    ``ids`` is ``(H, W)``, 0 where there is none and 1..N elsewhere; ``areas`` ``(N + 1,)`` int64 in pixels;
+    ``classes`` ``(N + 1,)`` int64.
+    """
+
+    ids: IntArray
+    areas: NDArray[np.int64]
+    classes: NDArray[np.int64]
+
+
+def find_components(codes: IntArray, excluded: tuple[int, ...]) -> Components:
+    """Components of all classes of a code map ``(H, W)``; pixels of the ``excluded`` codes belong to none."""
+    shifted = codes + np.uint32(1) if codes.dtype.itemsize > 1 else codes + np.uint16(1)
+    for code in excluded:
+        shifted[codes == code] = 0
+    ids: IntArray = cc3d.connected_components(shifted, connectivity=8)
+    areas = np.bincount(ids.ravel())
+    areas[0] = 0
+    # One pixel per run of equal ids is enough to learn the class of each component.
+    starts = np.ones(ids.shape, dtype=bool)
+    np.not_equal(ids[:, 1:], ids[:, :-1], out=starts[:, 1:])
+    first = np.flatnonzero(starts)
+    classes = np.zeros(len(areas), dtype=np.int64)
+    classes[ids.ravel()[first]] = codes.ravel()[first]
+    classes[0] = 0
+    return Components(ids, areas, classes)
+
+
+def count_within(ids: IntArray, selected: Mask, size: int) -> NDArray[np.int64]:
+    """Count the ``selected`` pixels of each id: ``(size,)`` int64; entry 0, no component, is zero."""
+    counts = np.bincount((ids * selected).ravel(), minlength=size)
+    counts[0] = 0
+    return counts
+
+
+def bounding_box(mask: Mask) -> Box:
+    """Smallest box around the true pixels of a mask that has some."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def squared_distance(ids: IntArray) -> NDArray[np.float32]:
+    """Squared Euclidean distance of each pixel to the nearest one of another id; the image border is no contour.
+
+    In pixels, between centres: 1 beside the contour; infinite where the image holds one id alone.
+    """
+    distance: NDArray[np.float32] = edt.edtsq(ids + ids.dtype.type(1), black_border=False)
+    return distance
+
+
+def find_limbs(
+    component: Mask, squared: NDArray[np.float32], width: float, minimum_area: int
+) -> Iterator[tuple[Box, Mask]]:
+    """Limbs of one component: what an opening removes, where it stands out far enough.
+
+    ``component`` and ``squared`` (its ``squared_distance``) are ``(h, w)`` crops that hold all of it. With R the
+    largest distance in it and r = ``width`` * R, the core is what lies deeper than r, and the opened component is what
+    lies within r of the core. A limb is an 8-connected component of the rest, of at least ``minimum_area`` pixels,
+    with a pixel at least 2 r from the core, that is, r outside the opened component. Yields the box and mask of each.
+    """
+    deepest = float(squared[component].max())
+    if not np.isfinite(deepest):
+        return
+    limit = width * width * deepest
+    core = component & (squared > limit)
+    # A square inside the disk of radius 2 r: what it covers is near, and often that is all.
+    if not (component & ~dilate_square(core, int(np.sqrt(2 * limit)))).any():
+        return
+    to_core = edt.edtsq(~core, black_border=False)
+    far = component & (to_core >= 4 * limit)
+    if not far.any():
+        return
+    rest = cc3d.connected_components(component & (to_core > limit), connectivity=8)
+    areas = np.bincount(rest.ravel())
+    for index in np.unique(rest[far]):
+        if areas[index] >= minimum_area:
+            mask = rest == index
+            box = bounding_box(mask)
+            yield box, mask[box]
+
+
+def sliding_any(flags: Mask, length: int, axis: int) -> Mask:
+    """Whether any of ``length`` consecutive flags along ``axis`` is set; the axis becomes ``length - 1`` shorter."""
+    flags = np.moveaxis(flags, axis, 0)
+    covered = 1
+    while covered < length:
+        step = min(covered, length - covered)
+        flags = flags[:-step] | flags[step:]
+        covered += step
+    return np.moveaxis(flags, 0, axis)
+
+
+def dilate_square(mask: Mask, distance: int) -> Mask:
+    """Pixels with a true pixel of ``mask`` ``(H, W)`` at most ``distance`` away in rows and in columns."""
+    length = 2 * distance + 1
+    return sliding_any(sliding_any(np.pad(mask, distance), length, axis=1), length, axis=0)
+
+
+def contour_band(codes: IntArray, distance: int) -> Mask:
+    """Pixels of a code map ``(H, W)`` with a different code at most ``distance`` away (in rows and in columns).
+
+    A square window, as in the reference implementation of Boundary IoU; all codes in one pass. The image border is no
+    contour here.
+    """
+    across = np.pad(codes[:, 1:] != codes[:, :-1], ((distance, distance), (distance, distance)))
+    down = np.pad(codes[1:] != codes[:-1], ((distance, distance), (0, 0)))
+    mixed_rows = sliding_any(across, 2 * distance, axis=1)
+    return sliding_any(mixed_rows, 2 * distance + 1, axis=0) | sliding_any(down, 2 * distance, axis=0)

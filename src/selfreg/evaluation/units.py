@@ -1,0 +1,169 @@
+"""What one image holds for the two failures: small objects, parts, and wrong blobs inside large objects."""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.evaluation.maps import IntArray, Maps
+from selfreg.evaluation.regions import (
+    Box,
+    Components,
+    Mask,
+    bounding_box,
+    count_within,
+    find_components,
+    find_limbs,
+    squared_distance,
+)
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as small, as large, as missed and as mislabelled; ValueError for a value without meaning."""
+
+    minimum_area: int = 16
+    """Pixels that a unit or a mislabelled blob has at least."""
+    small_object: float = 0.01
+    """A component of at most this share of the valid pixels is a small object."""
+    part_width: float = 0.35
+    """A part is thinner than this share of its object's largest inscribed radius, and sticks out by as much."""
+    coverage: float = 0.5
+    """A unit is missed when less than this share of it is predicted as its class."""
+    low_coverage: float = 0.25
+    """A second, milder bound on the coverage, reported beside the first."""
+    large_object: float = 0.05
+    """A component of at least this share of the valid pixels is a large object."""
+    margin: float = 0.01
+    """The interior of a large object lies farther than this share of the image's diagonal from its contour."""
+    minimum_blob: float = 0.005
+    """A mislabelled blob covers at least this share of the interior of its object."""
+
+    def __post_init__(self) -> None:
+        if self.minimum_area < 1:
+            raise ValueError(f"minimum_area is {self.minimum_area}; it must be at least 1 pixel")
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{field.name} is {value}; it is a share and must lie in 0 to 1")
+
+
+DEFAULT_THRESHOLDS = Thresholds()
+
+
+class Part(NamedTuple):
+    """A part of a larger object: that object's component id, the part's place and pixels, and how many are right."""
+
+    component: int
+    box: Box
+    mask: Mask
+    area: int
+    correct: int
+
+
+class Blobs(NamedTuple):
+    """Wrong regions inside large objects, one predicted class in one object each. Entry 0 of a table is no blob."""
+
+    ids: IntArray
+    """``(H, W)``, 0 where there is no blob."""
+    areas: Counts
+    owners: Counts
+    """Component id of the large object that the blob lies in."""
+    predicted: Counts
+    """The wrong class."""
+    counted: Mask
+    """Whether the blob is large enough to count."""
+
+
+class Analysis(NamedTuple):
+    """All that counts and cases are read from. Tables over the objects are ``(N + 1,)``, entry 0 is no object."""
+
+    valid: int
+    """Valid pixels of the image."""
+    objects: Components
+    correct: Counts
+    """Pixels of each object that are predicted as its class."""
+    small: Mask
+    """Which objects are small objects."""
+    parts: list[Part]
+    large: Mask
+    """Which objects are large ones."""
+    large_right: Mask
+    """Which of them are at least half right."""
+    interior: Counts
+    """Interior pixels of those, zero for all other objects."""
+    blobs: Blobs
+
+
+def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analysis:
+    """Find the units and the large objects of a label map ``(H, W)``, and what the prediction makes of them."""
+    prediction, label, void = maps
+    if label.ndim != 2:
+        raise ValueError(f"label has shape {label.shape}; give one image at a time, (H, W)")
+    if background is not None and not 0 <= background < void:
+        raise ValueError(f"background {background} is not a class (0 to {void - 1})")
+    objects = find_components(label, without_objects(void, background))
+    areas = objects.areas
+    correct = count_within(objects.ids, prediction == label, len(areas))
+    valid = int(np.count_nonzero(label != void))
+    larger = areas > thresholds.small_object * valid
+    large = (areas > 0) & (areas >= thresholds.large_object * valid)
+    large_right = large & (2 * correct >= areas)
+    squared = squared_distance(objects.ids)
+    interior, blobs = _find_blobs(maps, thresholds, objects, large_right, squared)
+    return Analysis(
+        valid=valid,
+        objects=objects,
+        correct=correct,
+        small=(areas >= thresholds.minimum_area) & ~larger,
+        parts=_find_parts(maps, thresholds, objects, larger, squared),
+        large=large,
+        large_right=large_right,
+        interior=interior,
+        blobs=blobs,
+    )
+
+
+def without_objects(void: int, background: int | None) -> tuple[int, ...]:
+    """The codes whose pixels belong to no object."""
+    return (void,) if background is None else (void, background)
+
+
+def _find_parts(
+    maps: Maps, thresholds: Thresholds, objects: Components, larger: Mask, squared: NDArray[np.float32]
+) -> list[Part]:
+    parts = []
+    for component in np.flatnonzero(larger).tolist():
+        inside = objects.ids == component
+        box = bounding_box(inside)
+        for limb, mask in find_limbs(inside[box], squared[box], thresholds.part_width, thresholds.minimum_area):
+            rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, limb, strict=True))
+            right = maps.prediction[rows, columns][mask] == objects.classes[component]
+            parts.append(Part(component, (rows, columns), mask, right.size, int(right.sum())))
+    return parts
+
+
+def _find_blobs(
+    maps: Maps, thresholds: Thresholds, objects: Components, large_right: Mask, squared: NDArray[np.float32]
+) -> tuple[Counts, Blobs]:
+    prediction, label, void = maps
+    interior = np.zeros(len(objects.areas), dtype=np.int64)
+    owners = np.flatnonzero(large_right)
+    if len(owners) == 0:
+        none = np.zeros(1, dtype=np.int64)
+        return interior, Blobs(np.zeros_like(label), none, none, none, none > 0)
+    # The fused code of a wrong interior pixel: the rank of its object, counted from 1, and its predicted class.
+    size = void + 1
+    rank = np.zeros(len(objects.areas), dtype=np.min_scalar_type((len(owners) + 1) * size))
+    rank[owners] = np.arange(1, len(owners) + 1)
+    ranks = rank[objects.ids]
+    ranks *= squared > (thresholds.margin * np.hypot(*label.shape)) ** 2
+    interior[owners] = np.bincount(ranks.ravel(), minlength=len(owners) + 1)[1:]
+    wrong = (prediction != label) & (prediction != void) & (ranks > 0)
+    found = find_components((ranks * size + prediction) * wrong, excluded=(0,))
+    owner = np.concatenate([[0], owners])[found.classes // size]
+    least = np.maximum(thresholds.minimum_area, thresholds.minimum_blob * interior[owner])
+    return interior, Blobs(found.ids, found.areas, owner, found.classes % size, found.areas >= least)
