@@ -66,7 +66,7 @@ def opened(uri: str) -> Image.Image:
     return Image.open(BytesIO(b64decode(uri.split(",", 1)[1])))
 
 
-def test_mask_is_a_palette_picture_with_void_transparent() -> None:
+def test_mask_is_a_palette_picture_with_void_hatched() -> None:
     album = Album(Level(640, 320, 80), palette(), 255)
     label = label_map(1)
     picture = opened(album.pictures[album.add_mask(label)])
@@ -75,7 +75,16 @@ def test_mask_is_a_palette_picture_with_void_transparent() -> None:
     valid = label != 255
     assert (colours[valid][:, :3] == palette()[label[valid]]).all()
     assert (colours[valid][:, 3] == 255).all()
-    assert (colours[~valid][:, 3] == 0).all()
+    assert len(np.unique(colours[~valid], axis=0)) == 2
+    assert (colours[~valid][:, 3] < 255).all()
+
+
+def test_void_is_hatched_whatever_its_index_and_however_many_classes() -> None:
+    for ignore_index, label in ((0, np.arange(256).reshape(16, 16)), (11, np.full((4, 4), 11))):
+        album = Album(Level(640, 320, 80), palette(), ignore_index)
+        picture = opened(album.pictures[album.add_mask(label.astype(np.uint8))])
+        opacity = np.asarray(picture.convert("RGBA"))[..., 3]
+        assert ((opacity < 255) == (label == ignore_index)).all()
 
 
 def test_a_picture_shown_twice_is_stored_once() -> None:

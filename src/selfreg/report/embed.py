@@ -15,6 +15,9 @@ from selfreg.report.pictures import OUTCOME_COLOURS, Outcome
 OUTCOME_PALETTE = np.zeros((256, 3), np.uint8)
 for _outcome, _colour in OUTCOME_COLOURS.items():
     OUTCOME_PALETTE[_outcome] = _colour
+VOID_STRIPES = np.array([(250, 250, 248, 200), (190, 192, 198, 150)], np.uint8)
+"""Red, green, blue and opacity of the two stripes that stand for void."""
+
 LONGEST_OUTLINE_SIDE = 192
 """Cells along the longer side of a traced unit: enough for a line of one screen pixel, small enough for 200 of them."""
 
@@ -51,7 +54,7 @@ class Album:
         return self._add(image, window, "photo")
 
     def add_mask(self, mask: NDArray[np.uint8], window: Box | None = None) -> str:
-        """Store an (H, W) class map as a PNG coloured by its palette, void transparent; return its key."""
+        """Store an (H, W) class map as a PNG coloured by its palette, void hatched; return its key."""
         return self._add(mask, window, "mask")
 
     def add_outcomes(self, result: NDArray[np.uint8], window: Box | None = None) -> str:
@@ -80,16 +83,34 @@ class Album:
             return _uri(
                 picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=self.level.quality, optimize=True
             )
-        index_map = picture.resize(size, Image.Resampling.NEAREST)
-        palette = self.palette if form == "mask" else OUTCOME_PALETTE
-        clear = bytearray([255] * 256)
-        hidden = [self.ignore_index] if form == "mask" else [Outcome.RIGHT, Outcome.VOID]
-        for index in hidden:
-            if index is not None and 0 <= index < 256:
-                clear[index] = 0
-        used = int(np.asarray(index_map).max()) + 1
-        index_map.putpalette(palette[:used].tobytes())
-        return _uri(index_map, "PNG", transparency=bytes(clear[:used]))
+        index_map = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+        opaque = np.full((256, 1), 255, np.uint8)
+        if form == "outcomes":
+            opaque[[Outcome.RIGHT, Outcome.VOID]] = 0
+            return _palette_uri(index_map, np.hstack([OUTCOME_PALETTE, opaque]))
+        return _palette_uri(*_hatched(index_map, np.hstack([self.palette, opaque]), self.ignore_index))
+
+
+def _hatched(
+    index_map: NDArray[np.uint8], colours: NDArray[np.uint8], ignore_index: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Replace void by stripes of two half-transparent colours under indices that the map leaves free."""
+    void = index_map == ignore_index
+    if not void.any():
+        return index_map, colours
+    free = np.setdiff1d(np.arange(256), index_map[~void])
+    stripes = np.add.outer(np.arange(void.shape[0]), np.arange(void.shape[1])) // max(2, void.shape[1] // 56) % 2
+    striped = np.where(void, free[:2][stripes % len(free[:2])], index_map).astype(np.uint8)
+    with_stripes = colours.copy()
+    with_stripes[free[:2]] = VOID_STRIPES[: len(free[:2])]
+    return striped, with_stripes
+
+
+def _palette_uri(index_map: NDArray[np.uint8], colours: NDArray[np.uint8]) -> str:
+    used = int(index_map.max()) + 1
+    picture = Image.fromarray(index_map)
+    picture.putpalette(colours[:used, :3].tobytes())
+    return _uri(picture, "PNG", transparency=colours[:used, 3].tobytes())
 
 
 def _uri(picture: Image.Image, form: str, **options: object) -> str:

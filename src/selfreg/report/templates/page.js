@@ -84,19 +84,22 @@
   find("#flip")?.addEventListener("click", flip);
 
   function zoom() {
+    if (!find("#zoom")) return;
     zoomed = !zoomed;
     list.classList.toggle("whole", !zoomed);
     for (const button of [find("#zoom"), find("#inspector-zoom")]) button.setAttribute("aria-pressed", String(zoomed));
     filled.forEach(fill);
     if (dialog.open) show();
   }
-  find("#zoom").addEventListener("click", zoom);
+  find("#zoom")?.addEventListener("click", zoom);
 
   function outline() {
+    const button = find("#outline");
+    if (!button) return;
     const hidden = root.classList.toggle("plain");
-    find("#outline").setAttribute("aria-pressed", String(!hidden));
+    button.setAttribute("aria-pressed", String(!hidden));
   }
-  find("#outline").addEventListener("click", outline);
+  find("#outline")?.addEventListener("click", outline);
 
   function step(by) {
     const visible = shown();
@@ -212,7 +215,7 @@
   stage.addEventListener("pointermove", drag);
   stage.addEventListener("dragstart", (event) => event.preventDefault());
   find("#views").addEventListener("submit", (event) => event.preventDefault());
-  find("#inspector-zoom").addEventListener("click", zoom);
+  find("#inspector-zoom")?.addEventListener("click", zoom);
   find("#previous").addEventListener("click", () => turn(-1));
   find("#next").addEventListener("click", () => turn(1));
   find("#close").addEventListener("click", () => dialog.close());
