@@ -16,6 +16,12 @@ app = typer.Typer(
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key: section.key=value (repeatable).")]
 Which = Annotated[str, typer.Option("--weights", help="Weights of the `last` or the `best` epoch.")]
+Predictions = Annotated[Path | None, typer.Option(help="Folder of index PNGs from anywhere, instead of a run.")]
+LabelMaps = Annotated[Path | None, typer.Option(help="Folder of the label maps, of the same names.")]
+NumClasses = Annotated[int | None, typer.Option(help="Classes of those maps.")]
+IgnoreIndex = Annotated[int, typer.Option(help="Value of void in the label maps.")]
+Background = Annotated[int | None, typer.Option(help="Index of the class without objects, if there is one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")]
 
 
 def main() -> None:
@@ -40,7 +46,7 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
@@ -51,12 +57,12 @@ def _root(
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two runs and the page.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of scenes, weights and order.")] = 0,
-    quick: Annotated[bool, typer.Option(help="A minute instead of five: shows the way, not the gain.")] = False,
+    epochs: Annotated[int, typer.Option(help="Passes over 400 scenes, for each of the two networks.")] = 4,
 ) -> None:
     """Train a network plainly and with self-regulation on generated scenes, and compare them on a page."""
     from selfreg.study.demo import run_demo
 
-    run_demo(out, seed=seed, quick=quick)
+    run_demo(out, seed=seed, epochs=epochs)
 
 
 @app.command()
@@ -83,16 +89,28 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run.")] = None,
     split: Annotated[str | None, typer.Option(help="Split to measure on [the run's validation split].")] = None,
     weights: Which = "last",
     overrides: Set = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    predictions: Predictions = None,
+    labels: LabelMaps = None,
+    num_classes: NumClasses = None,
+    ignore_index: IgnoreIndex = 255,
+    background: Background = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure a run; the numbers go to RUN/evaluation/SPLIT.json."""
-    from selfreg.inference.evaluate import evaluate_run, print_table
+    """Measure a run (numbers go to RUN/evaluation/SPLIT.json too), or anybody's index PNGs."""
+    from selfreg.inference.evaluate import evaluate_folders, evaluate_run, print_table
 
-    result = evaluate_run(run, split=split, which=_weights(weights), overrides=overrides or ())
+    if predictions is not None:
+        if run is not None or labels is None or num_classes is None:
+            raise ValueError("give a run, or --predictions with --labels and --num-classes")
+        result = evaluate_folders(predictions, labels, num_classes, ignore_index=ignore_index, background=background)
+    elif run is None:
+        raise ValueError("give a run, or --predictions with --labels and --num-classes")
+    else:
+        result = evaluate_run(run, split=split, which=_weights(weights), overrides=overrides or ())
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -124,6 +142,71 @@ def predict(
         tile=tile,
     )
     print(f"{number} masks in {out}")
+
+
+@app.command()
+def compare(
+    sides: Annotated[list[Path], typer.Argument(help="Runs, or folders of index PNGs with --labels.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page too.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to compare on [the first run's validation split].")] = None,
+    weights: Which = "last",
+    overrides: Set = None,
+    labels: LabelMaps = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the photographs, for the page.")] = None,
+    num_classes: NumClasses = None,
+    ignore_index: IgnoreIndex = 255,
+    background: Background = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs, or anybody's index PNGs, on the same images: paired differences with 95 % intervals."""
+    from selfreg.study.compare import compare_folders, compare_runs, print_comparison
+    from selfreg.study.page import write_comparison
+
+    if labels is None:
+        result = compare_runs(sides, split=split, which=_weights(weights), overrides=overrides or ())
+    elif num_classes is None:
+        raise ValueError("--labels needs --num-classes")
+    else:
+        result = compare_folders(
+            sides, labels, num_classes, ignore_index=ignore_index, background=background, images=images
+        )
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2))
+    else:
+        print_comparison(result)
+    if html is not None:
+        path = write_comparison(result, html, title=" / ".join(side.name for side in result.sides))
+        print(f"page: {path}", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    path: Annotated[Path, typer.Argument(help="File to write, e.g. model.onnx.")],
+    file_format: Annotated[str, typer.Option("--format", help="onnx or torch-export.")] = "onnx",
+    weights: Which = "last",
+) -> None:
+    """Export the plain network; the file stays only if it computes the same."""
+    from selfreg.inference.export import export_run
+
+    parity = export_run(run, path, file_format, _weights(weights))  # type: ignore[arg-type]
+    print(f"{path}: max difference {parity.max_difference:.1e}, same class at {100 * parity.agreement:.2f} % of pixels")
+
+
+@app.command()
+def taps(
+    network: Annotated[str, typer.Argument(help="e.g. smp:DeepLabV3Plus/resnet50 or timm:hrnet_w18.")],
+    num_classes: Annotated[int, typer.Option(help="Classes of the network.")] = 21,
+    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width of the dry run.")] = (512, 512),
+) -> None:
+    """Show where a network would carry exits."""
+    from selfreg.networks import build_network
+    from selfreg.regulation import find_taps
+
+    built = build_network(network, num_classes)
+    millions = sum(parameter.numel() for parameter in built.parameters()) / 1e6
+    print(find_taps(built, image_size))
+    print(f"\n{network}: {millions:.2f} M parameters at {num_classes} classes")
 
 
 def _weights(name: str) -> Any:

@@ -58,8 +58,8 @@ class NetworkConfig(Section):
 class MethodConfig(Section):
     """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
 
-    The arms are base (the network's own cross-entropy), mea (multi-exit loss alone), mea+f (with SR-F), mea+l (with SR-L)
-    and full (all three).
+    The arms are base (the network's own cross-entropy), mea (multi-exit loss alone), mea+f (with SR-F), mea+l (with
+    SR-L) and full (all three).
     """
 
     arm: Arm = "full"
@@ -113,8 +113,8 @@ class Config(Section):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=value` overrides, and check the whole.
 
-    Raises ValueError, in one line, for a file that is missing or not a mapping, an unknown key (the nearest known one is
-    named) and a value of the wrong kind.
+    Raises ValueError, in one line, for a file that is missing or not a mapping, an unknown key (the nearest known one
+    is named) and a value of the wrong kind.
     """
     path = Path(path)
     try:

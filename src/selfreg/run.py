@@ -7,14 +7,16 @@
     RUN/logs/                      CSV and TensorBoard
     RUN/summary.json               written when training has ended
     RUN/evaluation/SPLIT.json      the numbers of one split
+    RUN/evaluation/SPLIT-WEIGHTS/  its class maps, index PNGs
 
 Nobody else knows these names.
 """
 
+import csv
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,9 +145,13 @@ class Run:
         """The numbers of one split."""
         return self.folder / "evaluation" / f"{split}.json"
 
-    def config(self) -> Config:
-        """The configuration as it was when the run started."""
-        return load_config(self._config_path)
+    def prediction_folder(self, split: str, which: Weights) -> Path:
+        """The class maps of one split, as index PNGs."""
+        return self.folder / "evaluation" / f"{split}-{which}"
+
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """The configuration as it was when the run started, but for the overrides."""
+        return load_config(self._config_path, overrides)
 
     def info(self) -> RunInfo:
         """Class names, palette and preprocessing. Raises ValueError where they cannot be read."""
@@ -175,10 +181,12 @@ class Run:
                 stored = (file.metadata() or {}).get("num_classes")
             state: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path}: cannot be read as safetensors ({error}); train again or use another file") from None
+            raise ValueError(
+                f"{path}: cannot be read as safetensors ({error}); train again or use another file"
+            ) from None
         if stored is not None and int(stored) != self.info().num_classes:
             raise ValueError(
-                f"{path}: holds {stored} classes, but the run's data have {self.info().num_classes}; use the weights and "
+                f"{path}: holds {stored} classes, but the run's data have {self.info().num_classes}; use weights and "
                 "run.json of one run"
             )
         try:
@@ -193,15 +201,26 @@ class Run:
         network = build_from_config(self.config(), self.info().num_classes, pretrained=False)
         return self.load_weights(network, which).eval()
 
-    def source(self, split: str) -> Source:
+    def source(self, split: str, overrides: Sequence[str] = ()) -> Source:
         """A split of the run's data. Raises ValueError where its classes are not those that the run was trained on."""
-        source = open_split(self.config(), split)
+        source = open_split(self.config(overrides), split)
         if source.labels.num_classes != self.info().num_classes:
             raise ValueError(
                 f"{self.folder}: was trained on {self.info().num_classes} classes, the data have "
                 f"{source.labels.num_classes}; set data.root to the data of the run"
             )
         return source
+
+    def history(self, name: str) -> dict[int, float]:
+        """One logged value by epoch, over all attempts; later attempts win."""
+        values: dict[int, float] = {}
+        for attempt in self.attempts():
+            path = attempt / "metrics.csv"
+            if path.exists():
+                with path.open(encoding="utf-8", newline="") as file:
+                    rows = [row for row in csv.DictReader(file) if row.get(name) and row.get("epoch")]
+                values.update({int(float(row["epoch"])): float(row[name]) for row in rows})
+        return values
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Note that training has ended, and how."""
@@ -220,7 +239,9 @@ class Run:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"{self.folder}: another process is training here; wait for it or use another --out") from None
+                raise ValueError(
+                    f"{self.folder}: another process is training here; wait for it or use another --out"
+                ) from None
             yield
         finally:
             os.close(handle)

@@ -49,8 +49,8 @@ def predict_images(
 ) -> int:
     """Write `folder/NAME.png` for every image, and `folder/overlays/NAME.jpg` with `overlay`; return how many.
 
-    A mask has the image's own size, 8-bit class indices and the palette (256, 3) of the data set. Files are written whole
-    or not at all. Raises ValueError for an image that cannot be read; those before it are kept.
+    A mask has the image's own size, 8-bit class indices and the palette (256, 3) of the data set. Files are written
+    whole or not at all. Raises ValueError for an image that cannot be read; those before it are kept.
     """
     for path in progress(images):
         image = read_image(path)

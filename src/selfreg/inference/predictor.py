@@ -14,13 +14,13 @@ from selfreg.regulation import main_output
 from selfreg.run import Run, Weights
 
 # every common network accepts sides that are multiples of this
-_SIDE_MULTIPLE = 32
+SIDE_MULTIPLE = 32
 
 
 class Predictor:
     """Predicts class maps with a trained network.
 
-    Options, all this project's choice of the field's common ones: `scales` and `flip` average the softmax over zooms and
+    Options, this project's choice of the field's common ones: `scales` and `flip` average the softmax over zooms and
     mirror images; `short_side` resizes the image first so that its shorter side has this length, as in training; `tile`
     bounds memory: larger images are predicted tile by tile, each with a margin of context that is cut off afterwards.
     """
@@ -37,11 +37,11 @@ class Predictor:
         tile: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if tile is not None and tile < 4 * _SIDE_MULTIPLE:
-            raise ValueError(f"tile {tile} is too small; use at least {4 * _SIDE_MULTIPLE} pixels")
+        if tile is not None and tile < 4 * SIDE_MULTIPLE:
+            raise ValueError(f"tile {tile} is too small; use at least {4 * SIDE_MULTIPLE} pixels")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales {tuple(scales)} must be positive numbers")
-        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        self.network = network.eval().to(device).to(memory_format=torch.channels_last)
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         self.short_side, self.scales, self.flip, self.tile = short_side, tuple(scales), flip, tile
@@ -53,7 +53,7 @@ class Predictor:
         The images are padded with zeros (the mean colour) at the bottom and right to sides that the network accepts.
         """
         height, width = images.shape[-2:]
-        padded = pad(images, (0, -width % _SIDE_MULTIPLE, 0, -height % _SIDE_MULTIPLE))
+        padded = pad(images, (0, -width % SIDE_MULTIPLE, 0, -height % SIDE_MULTIPLE))
         logits = main_output(network(padded)).float()
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
@@ -91,12 +91,11 @@ class Predictor:
         height, width = image.shape[:2]
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
         normalised = (pixels.float() / 255 - self.mean) / self.std
-        views = [(scale * zoom, mirror) for scale in self.scales for mirror in ((False, True) if self.flip else (False,))]
+        views = [
+            (scale * zoom, mirror) for scale in self.scales for mirror in ((False, True) if self.flip else (False,))
+        ]
         logits = [self._view_logits(normalised, factor, mirror, (height, width)) for factor, mirror in views]
-        if len(logits) == 1:
-            scores = logits[0]
-        else:
-            scores = torch.stack([each.softmax(1) for each in logits]).mean(0)
+        scores = logits[0] if len(logits) == 1 else torch.stack([each.softmax(1) for each in logits]).mean(0)
         return scores.argmax(1)[0].to(torch.uint8).cpu().numpy()
 
     def _view_logits(self, image: Tensor, factor: float, mirror: bool, size: tuple[int, int]) -> Tensor:
@@ -110,7 +109,7 @@ class Predictor:
 
 
 def predictor_of(run: Run, which: Weights = "last", **options: Any) -> Predictor:
-    """A predictor with a run's network and preprocessing, on the GPU where there is one; `options` as in `Predictor`."""
+    """A predictor with a run's network and preprocessing, on the GPU where there is one; `options` of `Predictor`."""
     info, device = run.info(), "cuda" if torch.cuda.is_available() else "cpu"
     short_side = run.config().data.short_side
     return Predictor(run.network(which), info.mean, info.std, short_side=short_side, device=device, **options)

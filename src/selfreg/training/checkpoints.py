@@ -40,7 +40,7 @@ class Checkpoints(L.Callback):
                 self.run.save_weights("best", task.network)
             self.run.save_weights("last", task.network)
             with whole_file(self.run.checkpoint_path) as temporary:
-                trainer.save_checkpoint(temporary)
+                trainer.save_checkpoint(temporary, weights_only=False)
         else:
             # every process takes part in collecting the state; the first one writes
-            trainer.save_checkpoint(self.run.checkpoint_path)
+            trainer.save_checkpoint(self.run.checkpoint_path, weights_only=False)

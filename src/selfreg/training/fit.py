@@ -1,7 +1,9 @@
 """One training run, from a configuration to a folder with weights."""
 
+import logging
 import platform
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,25 @@ from selfreg.training.task import SegmentationTask
 _PLACE_KEYS = ("threads", "workers", "accelerator", "devices", "num_nodes", "strategy")
 
 
+def _quiet_lightning() -> None:
+    """Leave out Lightning's remarks on hardware and its own products; warnings about the training stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*Precision .* is not supported.*",
+        ".*litlogger.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
 def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: bool = True) -> Run:
     """Train what `config` says into `folder`; with `resume`, go on from the last finished epoch.
 
     Raises ValueError before any time is spent for data, tap names or a folder that do not fit.
     """
+    _quiet_lightning()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     train_source = open_split(config, config.data.train_split)
@@ -38,7 +54,7 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
         if run.summary() is not None:
             return run
         task, loaders = _prepare(config, run, train_source, val_source)
-        trainer = _make_trainer(config, run, progress_bar)
+        trainer = _make_trainer(config, run, progress_bar, steps_per_epoch=len(loaders[0]))
         checkpoint = run.checkpoint_path if resume and run.checkpoint_path.exists() else None
         started = time.perf_counter()
         trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
@@ -55,7 +71,9 @@ def _open_or_create(config: Config, folder: Path, source: Source, resume: bool) 
         _refuse_other_config(run, config)
         return run
     mean, std = input_statistics(config)
-    packages = {name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")}
+    packages = {
+        name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")
+    }
     palette = tuple((int(red), int(green), int(blue)) for red, green, blue in source.labels.palette)
     info = RunInfo(tuple(source.labels.class_names), palette, mean, std, packages)
     return Run.create(folder, config, info)
@@ -71,12 +89,14 @@ def _refuse_other_config(run: Run, config: Config) -> None:
             if old[key] != new[key] and key not in _PLACE_KEYS:
                 name = f"{section}.{key}".rstrip(".")
                 raise ValueError(
-                    f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the configuration of "
-                    "the run, or train into another --out"
+                    f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the configuration "
+                    "of the run, or train into another --out"
                 )
 
 
-def _prepare(config: Config, run: Run, train_source: Source, val_source: Source) -> tuple[SegmentationTask, tuple[Any, Any]]:
+def _prepare(
+    config: Config, run: Run, train_source: Source, val_source: Source
+) -> tuple[SegmentationTask, tuple[Any, Any]]:
     num_classes = train_source.labels.num_classes
     info = run.info()
     loader = training_loader(config, train_source, info)
@@ -104,7 +124,7 @@ def balanced_weights(source: Source) -> Tensor:
     return torch.from_numpy(weights).float()
 
 
-def _make_trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
+def _make_trainer(config: Config, run: Run, progress_bar: bool, steps_per_epoch: int) -> L.Trainer:
     training = config.training
     callbacks: list[Callback] = [Checkpoints(run), LearningRateMonitor("epoch")]
     if progress_bar:
@@ -124,7 +144,7 @@ def _make_trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=[CSVLogger(logs, name="", version=attempt), TensorBoardLogger(logs, name="", version=attempt)],
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, steps_per_epoch),
         callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=progress_bar,

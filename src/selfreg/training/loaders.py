@@ -29,9 +29,7 @@ def training_loader(
         std=info.std,
         short_side=data.short_side,
     )
-    sampler = SeededSampler(
-        len(source), config.seed, batch_size=training.batch_size, rank=rank, world_size=world_size
-    )
+    sampler = SeededSampler(len(source), config.seed, batch_size=training.batch_size, rank=rank, world_size=world_size)
     return DataLoader(
         crops,
         batch_size=training.batch_size // world_size,

@@ -21,11 +21,13 @@ def backbone_of(network: nn.Module) -> nn.Module | None:
     return None
 
 
-def parameter_groups(network: nn.Module, exits: Iterable[nn.Parameter], config: TrainingConfig) -> list[dict[str, object]]:
+def parameter_groups(
+    network: nn.Module, exits: Iterable[nn.Parameter], config: TrainingConfig
+) -> list[dict[str, object]]:
     """Backbone at the learning rate; the network's head and the exits at `head_learning_rate_factor` times it.
 
-    Norm layers and biases carry no weight decay. A network that names no backbone trains whole at the learning rate, and
-    only the exits take the factor. Source: DeepLab-v2's tenfold head rate, extended to the exits (this project's).
+    Norm layers and biases carry no weight decay. A network that names no backbone trains whole at the learning rate,
+    and only the exits take the factor. Source: DeepLab-v2's tenfold head rate, extended to the exits (this project's).
     """
     backbone = backbone_of(network)
     slow = list((network if backbone is None else backbone).parameters())

@@ -57,6 +57,7 @@ class SegmentationTask(L.LightningModule):
             self.model = network
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.confusion = ConfusionMatrix(num_classes)
 
@@ -110,4 +111,7 @@ class SegmentationTask(L.LightningModule):
         exits = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
         optimizer = make_optimizer(parameter_groups(self.network, exits, training), training)
         schedule = poly_schedule(self.total_steps, training.poly_power, training.linear_warm_up_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }

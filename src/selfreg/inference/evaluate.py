@@ -1,0 +1,130 @@
+"""`selfreg evaluate`: the numbers of a run, or of anybody's index PNGs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from selfreg.data import Labels, Source
+from selfreg.evaluation import HIGHER_IS_BETTER, summarise
+from selfreg.files import write_json
+from selfreg.inference.predict import save_index_png
+from selfreg.inference.predictor import predictor_of
+from selfreg.inference.scoring import LabelFolder, prediction_path, score_folder
+from selfreg.run import Run, Weights
+
+TITLES = {
+    "miou": "mIoU",
+    "boundary_iou": "boundary IoU",
+    "missed_unit_rate": "missed units (failure 1)",
+    "partial_mislabel_rate": "partial mislabels (failure 2)",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean class accuracy",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "trimap_iou": "trimap IoU",
+    "missed_small_object_rate": "missed small objects",
+    "missed_part_rate": "missed parts",
+    "missed_unit_rate_low": "missed units, coverage 0.25",
+    "missed_small_object_rate_low": "missed small objects, coverage 0.25",
+    "missed_part_rate_low": "missed parts, coverage 0.25",
+    "mislabelled_object_rate": "large objects with a mislabelled part",
+    "background_hole_rate": "background holes",
+    "whole_object_errors": "large objects less than half right",
+    "hallucinated_components": "hallucinated small components",
+    "iiou": "iIoU",
+}
+COUNTS = ("whole_object_errors", "hallucinated_components")
+_PER_CLASS = ("per_class_iou", "per_class_missed_unit_rate", "per_class_partial_mislabel_rate")
+
+
+def evaluate_run(
+    folder: Path, *, split: str | None = None, which: Weights = "last", overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Predict and score a split; write and return RUN/evaluation/SPLIT.json (see `selfreg.evaluation.summarise`)."""
+    run = Run.open(folder)
+    config = run.config(overrides)
+    split = split or config.data.val_split
+    source = run.source(split, overrides)
+    predictions = predict_source(run, source, split, which)
+    result = summarise(score_folder(source, predictions), source.labels.class_names)
+    result = {**result, "split": split, "weights": which}
+    write_json(run.evaluation_path(split), result)
+    return result
+
+
+def predict_source(run: Run, source: Source, split: str, which: Weights = "last") -> Path:
+    """Index PNGs of a whole split, kept in the run's folder; those made from the same weights before are not redone."""
+    folder = run.prediction_folder(split, which)
+    stamp = run.weights_path(which).stat().st_mtime if run.weights_path(which).exists() else 0.0
+    todo = [
+        index for index, image_id in enumerate(source.ids) if not _is_newer(prediction_path(folder, image_id), stamp)
+    ]
+    if todo:
+        predictor = predictor_of(run, which)
+        palette = run.info().palette_array()
+        for index in track(todo, "predicting", console=Console(stderr=True), transient=True):
+            classes = predictor(source.read(index).image)
+            save_index_png(prediction_path(folder, source.ids[index]), classes, palette)
+    return folder
+
+
+def _is_newer(path: Path, stamp: float) -> bool:
+    return path.exists() and path.stat().st_mtime > stamp
+
+
+def evaluate_folders(
+    predictions: Path,
+    labels: Path,
+    num_classes: int,
+    *,
+    ignore_index: int = 255,
+    background: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Score a folder of index PNGs against label maps of the same names. Raises ValueError as `score_folder` does."""
+    source = label_folder(labels, num_classes, ignore_index, background, class_names)
+    return summarise(score_folder(source, predictions), source.labels.class_names)
+
+
+def label_folder(
+    folder: Path,
+    num_classes: int,
+    ignore_index: int = 255,
+    background: int | None = None,
+    class_names: Sequence[str] | None = None,
+    images: Path | None = None,
+) -> LabelFolder:
+    """Label maps in a folder as a source; `background` is the index of the class without objects."""
+    names = list(class_names) if class_names else [f"class {index}" for index in range(num_classes)]
+    if background is not None:
+        if not 0 <= background < num_classes:
+            raise ValueError(f"--background {background}: is none of 0..{num_classes - 1}")
+        names[background] = "background"
+    return LabelFolder(folder, Labels(tuple(names), ignore_index), images)
+
+
+def print_table(result: dict[str, Any], console: Console | None = None) -> None:
+    """Headline numbers with their intervals, then the classes."""
+    console = console or Console()
+    headline = Table("", "value", "95 % interval", title=f"{result['num_images']} images")
+    for name in HIGHER_IS_BETTER:
+        if result.get(name) is not None:
+            low_high = result["intervals"].get(name)
+            interval = f"{shown(name, low_high[0])} to {shown(name, low_high[1])}" if low_high else ""
+            headline.add_row(TITLES[name], shown(name, result[name]), interval)
+    console.print(headline)
+    classes = Table("class", "IoU", "missed units", "partial mislabels")
+    for index, name in enumerate(result["class_names"]):
+        classes.add_row(name, *(shown(key, result[key][index]) for key in _PER_CLASS))
+    console.print(classes)
+
+
+def shown(name: str, value: float | None) -> str:
+    """A number as people read it: rates in percent, counts as they are, a dash for what is not defined."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    return f"{value:.0f}" if name in COUNTS else f"{100 * value:.1f}"

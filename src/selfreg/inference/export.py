@@ -1,0 +1,133 @@
+"""`selfreg export`: a trained network as an ONNX or torch.export file, left in place only if it computes the same."""
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from selfreg.files import whole_file
+from selfreg.inference.predictor import SIDE_MULTIPLE
+from selfreg.regulation import main_output
+from selfreg.run import Run, RunInfo, Weights
+
+Format = Literal["onnx", "torch-export"]
+
+# a little above what reordered float32 sums differ by on logits of order 10
+TOLERANCE = 1e-3
+_SIZES = ((64, 96), (128, 64), (96, 160))
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the exported file is from the network: largest difference of logits, share of pixels of equal class."""
+
+    max_difference: float
+    agreement: float
+
+
+class _Logits(nn.Module):
+    """The network's class map at the size of the image, whatever the network returns."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = main_output(self.network(image))
+        if logits.shape[-2:] == image.shape[-2:]:
+            return logits
+        return nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def export_run(folder: Path, path: Path, format: Format = "onnx", which: Weights = "last") -> Parity:
+    """Export a run's network to `path`, check it at sizes that it was not exported at, and only then leave it there.
+
+    Input `image`: float32 (N, 3, H, W), normalised with the mean and std of `run.json`; N, H and W are free, H and W
+    multiples of 32. Output `logits`: float32 (N, K, H, W). Class names, mean and std are stored in the file.
+
+    Raises ValueError where a package is missing, the network cannot be exported, or the file computes something else.
+    """
+    if format not in ("onnx", "torch-export"):
+        raise ValueError(f"--format {format}: use onnx or torch-export")
+    run = Run.open(folder)
+    info = run.info()
+    network = _Logits(run.network(which)).eval()
+    program = _export_program(network)
+    with whole_file(path) as temporary:
+        if format == "onnx":
+            _write_onnx(program, temporary, info)
+            compute = _onnx_session(temporary)
+        else:
+            extra = {"selfreg.json": _metadata(info)}
+            torch.export.save(program, temporary, extra_files=extra)
+            compute = torch.export.load(temporary).module()
+        parity = _compare(network, compute)
+        if parity.max_difference > TOLERANCE or parity.agreement < 0.999:
+            raise ValueError(
+                f"{path}: not written: the exported network differs by {parity.max_difference:.2g} from the trained "
+                f"one ({100 * parity.agreement:.2f} % of pixels agree)"
+            )
+    return parity
+
+
+def _export_program(network: nn.Module) -> ExportedProgram:
+    batch, rows, columns = Dim("batch", max=1024), Dim("rows", max=1024), Dim("columns", max=1024)
+    shape = {"image": {0: batch, 2: SIDE_MULTIPLE * rows, 3: SIDE_MULTIPLE * columns}}
+    # sizes unlike each other and unlike 1, so that none of them is taken for a constant
+    example = torch.zeros(2, 3, 3 * SIDE_MULTIPLE, 4 * SIDE_MULTIPLE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(network, (example,), dynamic_shapes=shape)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"the network cannot be exported with free height and width: {first}") from error
+
+
+def _write_onnx(program: ExportedProgram, path: Path, info: RunInfo) -> None:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"ONNX needs the package {error.name}: pip install 'selfreg[export]'") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        onnx_program = torch.onnx.export(
+            program, dynamo=True, input_names=["image"], output_names=["logits"], verbose=False
+        )
+    if onnx_program is None:
+        raise ValueError("torch.onnx gave no program; export with --format torch-export")
+    model = onnx_program.model_proto
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "selfreg", _metadata(info)
+    onnx.save(model, str(path))
+
+
+def _metadata(info: RunInfo) -> str:
+    return json.dumps({"class_names": info.class_names, "mean": info.mean, "std": info.std})
+
+
+def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
+
+
+def _compare(network: nn.Module, compute: Callable[[Tensor], Tensor]) -> Parity:
+    generator = torch.Generator().manual_seed(0)
+    differences, agreements = [], []
+    for height, width in _SIZES:
+        image = torch.randn(1, 3, height, width, generator=generator)
+        with torch.inference_mode():
+            expected, found = network(image), compute(image)
+        differences.append(float((expected - found).abs().max()))
+        agreements.append(float((expected.argmax(1) == found.argmax(1)).float().mean()))
+    return Parity(max(differences), sum(agreements) / len(agreements))

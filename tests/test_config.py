@@ -1,0 +1,93 @@
+"""The configuration: defaults, overrides, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from selfreg.config import Config, dump_config, known_keys, load_config
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+
+
+def test_what_is_dumped_loads_as_the_same_configuration(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, "data: {root: somewhere, crop_size: [96, 128]}\nmethod: {taps: [layer1, layer2]}")
+    )
+    assert load_config(write(tmp_path, dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("training.epochs=3", "training", "epochs", 3),
+        ("training.learning_rate=1e-3", "training", "learning_rate", 1e-3),
+        ("data.crop_size=[64, 96]", "data", "crop_size", (64, 96)),
+        ("method.taps=[layer1]", "method", "taps", ["layer1"]),
+        ("data.options.masks=masks_objects", "data", "options", {"masks": "masks_objects"}),
+    ],
+)
+def test_an_override_sets_one_key(tmp_path: Path, override: str, section: str, key: str, value: object) -> None:
+    config = load_config(write(tmp_path, ""), [override])
+    assert getattr(getattr(config, section), key) == value
+
+
+def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "seed: 1"), ["seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainning: {epochs: 1}", "unknown key 'trainning'; did you mean 'training'?"),
+        ("training: {epoch: 1}", "unknown key 'training.epoch'; did you mean 'training.epochs'?"),
+        ("epochs: 1", "unknown key 'epochs'; did you mean 'training.epochs'?"),
+        ("training: {epochs: many}", "training.epochs: "),
+        ("training: {epochs: 0}", "training.epochs: "),
+        ("data: {scale: [2, 1]}", "smallest"),
+        ("data: {crop_size: [4, 4]}", "crop_size"),
+        ("[1, 2]", "mapping"),
+        ("a: [", "cannot be read as YAML"),
+        ("!!python/object/apply:os.system ['true']", "cannot be read as YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ValueError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "=3", "seed.x=1"])
+def test_an_override_that_cannot_be_applied_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ValueError, match="--set"):
+        load_config(write(tmp_path, "seed: 0"), [override])
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="absent.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_every_key_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    leaves = {key.rsplit(".", 1)[-1] for key in known_keys()} - {"data", "network", "method", "training"}
+    assert not {leaf for leaf in leaves if f"{leaf}`" not in text}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_configuration_of_the_repository_is_valid(path: Path) -> None:
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+    load_config(path)

@@ -1,0 +1,44 @@
+"""A configuration small enough to train in seconds, and the command called as users call it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from selfreg.cli import main
+
+TINY: dict[str, Any] = {
+    "seed": 3,
+    "data": {
+        "kind": "scenes",
+        "options": {"length": 8, "size": [64, 96]},
+        "crop_size": [64, 64],
+        "scale": [0.8, 1.25],
+    },
+    "network": {
+        "name": "smp:FPN/tu-mobilenetv3_small_050",
+        "options": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
+    },
+    "training": {"epochs": 2, "batch_size": 4, "workers": 0, "threads": 1, "accelerator": "cpu", "learning_rate": 1e-3},
+}
+
+
+def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
+    """Write the tiny configuration, some of its keys replaced, and return its path."""
+    content = {key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()}
+    for section, values in sections.items():
+        content[section] = {**content.get(section, {}), **values}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def selfreg(*arguments: str | Path) -> int:
+    """Call the command in this process; return its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["selfreg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0)
