@@ -16,7 +16,7 @@ def test_kinds_open_what_they_name(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'foldr' is unknown; did you mean 'folder'"):
+    with pytest.raises(ValueError, match=r"'foldr' is unknown: did you mean 'folder'"):
         open_source("foldr", tmp_path, "train")
 
 

@@ -172,12 +172,16 @@ def test_colour_follows_torchvision_where_nothing_is_clipped(seed: int) -> None:
 
 def test_colour_stays_within_black_and_white() -> None:
     pair = Pair(np.random.default_rng(0).choice([0, 255], (40, 40, 3)).astype(np.uint8), np.zeros((40, 40), np.uint8))
-    transform = TrainingTransform((40, 40), (1, 1), colour=1.0)
-    image, _, _ = transform(pair, 3)
+    transform = TrainingTransform((40, 40), (1, 1), colour=0.8)
     mean, std = torch.tensor(transform.mean)[:, None, None], torch.tensor(transform.std)[:, None, None]
-    pixels = image * std + mean
-    assert pixels.min() >= -1e-6
-    assert pixels.max() <= 1 + 1e-6
+    extremes = []
+    for seed in range(10):
+        pixels = transform(pair, seed)[0] * std + mean
+        assert pixels.min() >= -1e-6
+        assert pixels.max() <= 1 + 1e-6
+        extremes += [float(pixels.min()), float(pixels.max())]
+    assert min(abs(value) for value in extremes) < 1e-6
+    assert min(abs(value - 1) for value in extremes) < 1e-6
 
 
 def test_normalise_is_the_textbook_formula() -> None:

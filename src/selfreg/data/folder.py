@@ -25,12 +25,15 @@ class Folder:
         split: name of the subfolder, such as "train" or "val".
         masks: name of the mask folder; "masks_objects" also chooses the keys `classes_objects` and so on.
         tags_only: never look at masks: none need to exist, and `read` gives masks that are void throughout.
+        must_exist: refuse missing masks now, not when the item is read.
 
     Raises:
         ValueError: a folder or a mask is missing, the split is empty, or two images share one id.
     """
 
-    def __init__(self, root: str | Path, split: str, masks: str = "masks", *, tags_only: bool = False) -> None:
+    def __init__(
+        self, root: str | Path, split: str, masks: str = "masks", *, tags_only: bool = False, must_exist: bool = True
+    ) -> None:
         self.root = Path(root).expanduser()
         self.split = split
         self.tags_only = tags_only
@@ -41,7 +44,7 @@ class Folder:
         self.ids: tuple[str, ...] = tuple(self._images)
         self._mask_folder = self.root / masks / split
         if not tags_only:
-            self._check_masks()
+            self._check_masks(must_exist)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,12 +74,12 @@ class Folder:
         image_id = self.ids[index]
         return Files(self._images[image_id], None if self.tags_only else self._mask_folder / f"{image_id}.png")
 
-    def _check_masks(self) -> None:
+    def _check_masks(self, must_exist: bool) -> None:
         if not self._mask_folder.is_dir():
             raise ValueError(f"{self._mask_folder}: no such folder: put one index PNG for each image there")
         found = {path.stem for path in self._mask_folder.iterdir() if path.suffix == ".png"}
         for image_id, image in self._images.items():
-            if image_id not in found:
+            if must_exist and image_id not in found:
                 mask = self._mask_folder / f"{image_id}.png"
                 raise ValueError(f"{mask}: the mask of {image.name} is missing: add it, or take the image away")
         orphans = sorted(found - set(self._images))

@@ -80,11 +80,6 @@ class Labels:
             table[self.void] = IGNORE_INDEX
         return table
 
-    def allowed(self) -> str:
-        """The values that a mask on disk may hold, in words."""
-        void = "" if self.void is None else f" or {self.void} (void)"
-        return f"0..{self.num_classes - 1}{void}"
-
 
 INVALID = 254
 """Marks, in a table from disk to memory, a value that masks must not hold."""

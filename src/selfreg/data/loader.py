@@ -53,8 +53,10 @@ class TrainingSet(Dataset[dict[str, Any]]):
         self.source = source
         self.transform = TrainingTransform(crop_size, scale, flip, colour, mean, std, short_side)
         self.with_tags = with_tags
-        if with_tags and not isinstance(source, HasTags):
-            raise ValueError(f"{type(source).__name__} has no image-level tags: choose a source that has, or no tags")
+        if with_tags:
+            if not isinstance(source, HasTags):
+                raise ValueError(f"{type(source).__name__} has no image-level tags: choose a source that has them")
+            source.tags(0)  # a source that could have tags says here that it has none
 
     def __len__(self) -> int:
         return len(self.source)

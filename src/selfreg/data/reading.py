@@ -1,6 +1,7 @@
 """Reading one image or one mask from disk, strictly: what cannot be right is refused by name."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,14 +59,62 @@ def read_mask(path: Path, labels: Labels, table: NDArray[np.uint8] | None = None
     Raises:
         ValueError: as `read_indices`, or a value on disk is neither a class nor void.
     """
-    table = labels.table() if table is None else table
-    values = read_indices(path)
-    mask = np.take(table, values)
-    if (mask == INVALID).any():
-        wrong = np.unique(values[mask == INVALID])
-        shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-        raise ValueError(f"{path}: mask holds {shown}; allowed: {labels.allowed()}: mend the mask or labels.json")
+    return check_values(read_indices(path), labels.table() if table is None else table, path, labels)
+
+
+def check_values(
+    values: NDArray[np.integer[Any]], table: NDArray[np.uint8], path: Path, labels: Labels
+) -> NDArray[np.uint8]:
+    """Turns values on disk into classes 0..K-1 and void 255.
+
+    Args:
+        values: (H, W) integers as stored in the file at `path`.
+        table: uint8, one for each value on disk; `INVALID` marks those that must not occur.
+        path: for the message.
+        labels: for the message.
+
+    Raises:
+        ValueError: a value has no meaning.
+    """
+    if values.dtype == np.uint8 and len(table) == 256:
+        mask = np.take(table, values)
+        wrong = mask == INVALID
+    else:
+        known = (values >= 0) & (values < len(table))
+        mask = np.take(table, np.where(known, values, 0))
+        wrong = ~known | (mask == INVALID)
+    if wrong.any():
+        found = np.unique(values[wrong])
+        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        allowed = ", ".join(_ranges(np.flatnonzero(table != INVALID)))
+        void = "" if labels.void is None else f" (void {labels.void})"
+        raise ValueError(f"{path}: mask holds {shown}; allowed: {allowed}{void}: mend the mask or the list of classes")
     return mask
+
+
+def read_mat(path: Path, variable: str) -> Any:
+    """Reads one variable of a MATLAB file.
+
+    Raises:
+        ValueError: the file is missing or unreadable, or lacks the variable.
+    """
+    from scipy.io import loadmat  # slow to import, and only two data sets need it
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such mask: restore it, or take it out of the list")
+    try:
+        content = loadmat(path, variable_names=[variable])
+    except Exception as error:  # scipy raises whatever the broken bytes lead it to
+        raise ValueError(f"{path}: unreadable or truncated mask ({error}): replace the file") from error
+    if variable not in content:
+        raise ValueError(f"{path}: has no variable '{variable}': give the data set's own MATLAB files")
+    return content[variable]
+
+
+def _ranges(values: NDArray[np.intp]) -> list[str]:
+    """Sorted numbers as a few ranges: 0..10, 255."""
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return [str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs]
 
 
 def read_pair(image: Path, mask: Path, labels: Labels, table: NDArray[np.uint8] | None = None) -> Pair:
@@ -77,16 +126,31 @@ def read_pair(image: Path, mask: Path, labels: Labels, table: NDArray[np.uint8] 
     Raises:
         ValueError: as `read_image` and `read_mask`, or the sizes differ.
     """
-    values = read_mask(mask, labels, table)
+    return fit(image, read_mask(mask, labels, table), mask)
+
+
+def fit(image: Path, mask: NDArray[np.uint8], origin: Path) -> Pair:
+    """Reads the image that belongs to a mask in memory; see `read_pair`.
+
+    Args:
+        image: the picture.
+        mask: (H, W) uint8.
+        origin: the file that the mask comes from, for the message.
+
+    Raises:
+        ValueError: as `read_image`, or the sizes differ.
+    """
     pixels = read_image(image)
-    if pixels.shape[:2] != values.shape:
+    if pixels.shape[:2] != mask.shape:
         stored = read_image(image, upright=False)
-        if stored.shape[:2] != values.shape:
-            size = f"{values.shape[1]}x{values.shape[0]}"
+        if stored.shape[:2] != mask.shape:
+            size = f"{mask.shape[1]}x{mask.shape[0]}"
             wanted = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise ValueError(f"{mask}: mask is {size}, its image {wanted} (width x height): make them of one size")
+            raise ValueError(
+                f"{origin}: mask is {size}, its image {image.name} {wanted} (width x height): make them of one size"
+            )
         pixels = stored
-    return Pair(pixels, values)
+    return Pair(pixels, mask)
 
 
 def _open(path: Path, what: str) -> Image.Image:

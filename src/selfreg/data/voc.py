@@ -1,0 +1,139 @@
+"""PASCAL VOC 2012, alone and with the SBD annotations, with tags, and with a folder of pseudo masks."""
+
+import xml.etree.ElementTree as ElementTree
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.data.labels import Labels, voc_palette
+from selfreg.data.pairs import FilePairs, first_folder, read_list
+from selfreg.data.reading import check_values, read_mask, read_mat
+from selfreg.data.source import Files
+
+VOC_LABELS = Labels(
+    (
+        *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    ),
+    255,
+    voc_palette(),
+)
+"""The 21 classes of PASCAL VOC; void (255) is the contour between objects."""
+
+
+def voc(
+    root: str | Path,
+    split: str,
+    *,
+    sbd: str | Path | None = None,
+    masks: str | Path | None = None,
+    tags_only: bool = False,
+    must_exist: bool = True,
+) -> FilePairs:
+    """PASCAL VOC 2012 as unpacked from its archive, with image-level tags from its XML annotations.
+
+    Layout: `VOC2012/JPEGImages/ID.jpg`, `SegmentationClass/ID.png` (palette, void 255), `Annotations/ID.xml`,
+    `ImageSets/Segmentation/SPLIT.txt`; and of SBD, `dataset/cls/ID.mat`, `img/ID.jpg`, `train.txt`, `val.txt`.
+
+    Args:
+        root: `VOC2012`, or a folder that holds it or `VOCdevkit/VOC2012`.
+        split: "train" (1,464 images), "val" (1,449), "trainval", or "trainaug" (10,582): the images of VOC train and
+            of both lists of SBD, less those of VOC val. SBD's own "train" overlaps VOC val and is never used. Where
+            VOC has a mask for an image, it is taken before SBD's.
+        sbd: the folder `dataset` of SBD's archive; looked for beside VOC if not given.
+        masks: a folder of index PNGs `ID.png` to read in place of the official masks, such as pseudo masks.
+        tags_only: weak supervision: look at no mask; `read` gives void throughout.
+        must_exist: refuse missing files now.
+
+    Raises:
+        ValueError: a folder, list or file is missing, or the training list holds images of VOC val.
+    """
+    root = Path(root).expanduser()
+    given = None if masks is None else Path(masks).expanduser()
+    home = first_folder([root / "VOCdevkit/VOC2012", root / "VOC2012", root], "VOC2012")
+    lists = home / "ImageSets/Segmentation"
+    archive = _sbd_folder(root, home, None if sbd is None else Path(sbd).expanduser())
+    ids = _split_ids(lists, split, archive)
+    by_sbd = set(ids) - set(read_list(lists / "train.txt")) if archive and split == "trainaug" else set()
+
+    def files(image_id: str) -> Files:
+        image = home / f"JPEGImages/{image_id}.jpg"
+        if archive and image_id in by_sbd and not image.is_file() and (archive / f"img/{image_id}.jpg").is_file():
+            image = archive / f"img/{image_id}.jpg"
+        if tags_only:
+            return Files(image, None)
+        if given is not None:
+            return Files(image, given / f"{image_id}.png")
+        if archive and image_id in by_sbd:
+            return Files(image, archive / f"cls/{image_id}.mat")
+        return Files(image, home / f"SegmentationClass/{image_id}.png")
+
+    return FilePairs(
+        VOC_LABELS,
+        {image_id: files(image_id) for image_id in ids},
+        read_voc_mask,
+        where=lists / f"{split}.txt",
+        image_tags=partial(read_voc_tags, home / "Annotations"),
+        must_exist=must_exist,
+    )
+
+
+def trainaug_ids(voc_train: list[str], voc_val: list[str], sbd_train: list[str], sbd_val: list[str]) -> list[str]:
+    """The sorted ids of "trainaug": all that VOC train or SBD annotates, without the images of VOC val."""
+    return sorted((set(voc_train) | set(sbd_train) | set(sbd_val)) - set(voc_val))
+
+
+def read_voc_mask(path: Path) -> NDArray[np.uint8]:
+    """Reads a VOC mask, (H, W) uint8 with void 255, from VOC's palette PNG or from SBD's MATLAB file.
+
+    Raises:
+        ValueError: the file is missing, unreadable, or holds values that are neither a class nor void.
+    """
+    if path.suffix != ".mat":
+        return read_mask(path, VOC_LABELS)
+    values = read_mat(path, "GTcls")["Segmentation"][0, 0]
+    return check_values(np.asarray(values, dtype=np.uint8), VOC_LABELS.table(), path, VOC_LABELS)
+
+
+def read_voc_tags(annotations: Path, image_id: str) -> list[int]:
+    """The sorted indices of the classes of all objects that an image's XML annotation names.
+
+    Raises:
+        ValueError: the annotation is missing or no XML.
+    """
+    path = annotations / f"{image_id}.xml"
+    try:
+        names = {element.text for element in ElementTree.parse(path).iterfind("object/name")}
+    except (OSError, ElementTree.ParseError) as error:
+        raise ValueError(f"{path}: unreadable annotation ({error}): restore it from the archive") from error
+    return [index for index, name in enumerate(VOC_LABELS.class_names) if name in names]
+
+
+def _split_ids(lists: Path, split: str, sbd: Path | None) -> list[str]:
+    if split == "trainaug" and not (lists / "trainaug.txt").is_file():
+        if sbd is None:
+            raise ValueError(f"{lists.parent.parent}: trainaug needs SBD: give its folder 'dataset' as sbd")
+        official = [read_list(lists / f"{name}.txt") for name in ("train", "val")]
+        added = [read_list(sbd / f"{name}.txt") for name in ("train", "val")]
+        return trainaug_ids(*official, *added)
+    ids = read_list(lists / f"{split}.txt")
+    if split == "trainaug":
+        shared = set(ids) & set(read_list(lists / "val.txt"))
+        if shared:
+            raise ValueError(
+                f"{lists / 'trainaug.txt'}: holds '{min(shared)}' of val ({len(shared)} such): remove them"
+            )
+    return ids
+
+
+def _sbd_folder(root: Path, home: Path, sbd: Path | None) -> Path | None:
+    """SBD's folder with `cls` and the lists: the one given, or one that lies beside VOC."""
+    if sbd is not None:
+        return first_folder([sbd / "benchmark_RELEASE/dataset", sbd / "dataset", sbd], "SBD")
+    for base in (root, home, home.parent, home.parent.parent):
+        for name in ("benchmark_RELEASE/dataset", "SBD/dataset", "SBD", "sbd"):
+            if (base / name / "cls").is_dir():
+                return base / name
+    return None
