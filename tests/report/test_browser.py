@@ -92,6 +92,14 @@ def test_orders_by_loss_and_by_name(opened: Chrome) -> None:
     assert titles(opened)[0] == "pole_001"
 
 
+def test_cases_of_equal_change_come_by_severity(page: Page, tmp_path: Path, visit: Visit) -> None:
+    graded = [replace(case, severity=float(case.image_id[-1])) for case in page.cases]
+    driver = visit(write_page(replace(page, cases=graded), tmp_path / "page.html"))
+    assert titles(driver)[-3:] == ["animal_006", "animal_005", "animal_004"]
+    Select(driver.find_element(By.NAME, "order")).select_by_value("severity")
+    assert titles(driver)[:2] == ["whole_007", "animal_006"]
+
+
 def left_edge(driver: Chrome, view: str) -> float:
     tile = f".card:first-child .tile.{view}"
     return float(script(driver, "return document.querySelector(arguments[0]).getBoundingClientRect().left", tile))

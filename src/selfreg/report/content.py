@@ -67,6 +67,7 @@ class Case:
     scores: a short text per run, e.g. "12 % found".
     change: the gain of the last run over the first, positive where the last is better (with one run: how bad the case
     is); cards are shown by falling size of it.
+    severity: how bad the case is for the last run, from 0; orders cases of equal change.
     Raises ValueError where shapes differ or the box is not inside the image.
     """
 
@@ -81,6 +82,7 @@ class Case:
     box: Box | None = None
     scores: tuple[str, ...] = ()
     change: float = 0.0
+    severity: float = 0.0
 
     def __post_init__(self) -> None:
         who = f"case {self.image_id!r}"

@@ -1,26 +1,20 @@
 """The page about one run or several: numbers with intervals, bars per class, cases as cards, curves. One HTML file."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from importlib.resources import files
-from math import floor, log10
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from selfreg.files import write_text
 from selfreg.report.charts import forests, lay_out
-from selfreg.report.content import KINDS, Box, Case, Number, Page, is_missing
+from selfreg.report.content import KINDS, Box, Case, Page, is_missing
 from selfreg.report.embed import LEVELS, Album, outline_path, zoom_window
 from selfreg.report.pictures import columns_of, outcome_words, outcomes
+from selfreg.report.rendering import decimals, render
 
 LARGEST_PAGE = 9_500_000
 """Bytes of pictures, outlines and text a page should stay below; finer pictures are given up for it."""
-
-MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -53,10 +47,10 @@ class Card:
 def write_page(page: Page, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
     """Write `page` as one HTML file that needs no network, whole or not at all; return its path.
 
-    Cases come by falling size of their change. Pictures are stored as finely as `largest` bytes allow, though never
-    coarser than the last of `embed.LEVELS`.
+    Cases come by falling size of their change, those of equal change by falling severity. Pictures are stored as
+    finely as `largest` bytes allow, though never coarser than the last of `embed.LEVELS`.
     """
-    ordered = sorted(page.cases, key=lambda case: -abs(case.change))
+    ordered = sorted(page.cases, key=lambda case: (-abs(case.change), -case.severity))
     outlines = ["" if case.outline is None else outline_path(case.outline) for case in ordered]
     text = ""
     for level in LEVELS:
@@ -88,55 +82,19 @@ def _text(page: Page, cards: list[Card], album: Album) -> str:
         class_choices=[choice for choice in counted if choice[2]],
         pictures=album.pictures,
         ranked=any(case.change for case in page.cases),
+        graded=any(case.severity for case in page.cases),
         zoomable=any(card.zoom for card in cards),
         outlined=any(card.outline for card in cards),
         fewest=all(len(card.tiles) <= 3 for card in cards),
-        numbers=[(n, decimals(n), place) for n, place in zip(page.numbers, forests(page.numbers), strict=True)],
+        numbers=[
+            (n, decimals(n.values, n.unit), place) for n, place in zip(page.numbers, forests(page.numbers), strict=True)
+        ],
         with_intervals=any(n.difference_interval or any(n.intervals) for n in page.numbers),
         charts=[lay_out(curve) for curve in page.curves],
         class_rows=_class_rows(page),
         outcome_words={outcome.name.lower(): text for outcome, text in outcome_words(page.run_names, labelled).items()},
         colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in page.palette[: len(page.class_names)].tolist()],
     )
-
-
-def render(template: str, **values: object) -> str:
-    """Fill a template of this package, everything escaped, the style and the script put into the page."""
-    folder = files("selfreg.report") / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"amount": amount, "signed": signed}
-    environment.tests["missing"] = is_missing
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    script = (folder / "page.js").read_text(encoding="utf-8")
-    script_hash = b64encode(sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(style=style, script=script, script_hash=script_hash, **values)
-
-
-def decimals(number: Number) -> int:
-    """Choose how many decimals a number is written with: one for percent, else three digits of the largest value."""
-    sizes = [abs(value) for value in number.values if value is not None and not is_missing(value)]
-    if number.unit == "%" or not any(sizes):
-        return 1
-    return min(6, max(0, 2 - floor(log10(max(sizes)))))
-
-
-def amount(value: float, places: int = 1) -> str:
-    """Write a value with `places` decimals, thousands apart."""
-    return f"{value:,.{places}f}".replace("-", MINUS).replace(",", THIN)
-
-
-def signed(value: float, places: int = 1) -> str:
-    """Write a difference with its sign, and a zero without."""
-    words = amount(abs(value), places)
-    if not any(digit in words for digit in "123456789"):
-        return words
-    return ("+" if value > 0 else MINUS) + words
 
 
 def _class_rows(page: Page) -> list[dict[str, object]]:

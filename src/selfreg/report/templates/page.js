@@ -54,6 +54,7 @@
     const order = {
       gain: (a, b) => b.dataset.change - a.dataset.change,
       loss: (a, b) => a.dataset.change - b.dataset.change,
+      severity: (a, b) => b.dataset.severity - a.dataset.severity,
       image: (a, b) => a.dataset.image.localeCompare(b.dataset.image),
     }[wanted.get("order")] ?? (() => 0);
     cards.sort((a, b) => order(a, b) || a.dataset.index - b.dataset.index);
