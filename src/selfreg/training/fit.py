@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
 
 from selfreg.config import Config
 from selfreg.data import Source
+from selfreg.data.source import HasFiles
 from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
 from selfreg.training.checkpoints import Checkpoints
 from selfreg.training.loaders import training_loader, validation_loader
+from selfreg.training.survey import balanced_weights, survey
 from selfreg.training.task import SegmentationTask
 
 # keys that say where a run computes, not what: they may change between start and resumption
@@ -42,41 +42,72 @@ def _quiet_lightning() -> None:
 def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: bool = True) -> Run:
     """Train what `config` says into `folder`; with `resume`, go on from the last finished epoch.
 
-    Raises ValueError before any time is spent for data, tap names or a folder that do not fit.
+    A run that has ended already is given back as it is. Raises ValueError, before anything is written, for data, tap
+    names, a network or a folder that do not fit.
     """
     _quiet_lightning()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    train_source = open_split(config, config.data.train_split)
-    val_source = open_split(config, config.data.val_split)
-    run = _open_or_create(config, folder, train_source, resume)
+    started = Run.open(folder) if Run.exists(folder) else None
+    if started is not None:
+        if not resume:
+            raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
+        _refuse_other_config(started, config)
+        if started.summary() is not None:
+            return started
+    train_source, val_source = _open_splits(config)
+    info = started.info() if started is not None else _describe(config, train_source)
+    if len(info.class_names) != train_source.labels.num_classes:
+        raise ValueError(
+            f"{folder}: was started with {len(info.class_names)} classes, the data have "
+            f"{train_source.labels.num_classes}; use the run's own data, or train into another --out"
+        )
+    task, loaders = _prepare(config, info, train_source, val_source)
+    run = started or Run.create(folder, config, info)
     with run.lock():
-        if run.summary() is not None:
-            return run
-        task, loaders = _prepare(config, run, train_source, val_source)
         trainer = _make_trainer(config, run, progress_bar, steps_per_epoch=len(loaders[0]))
-        checkpoint = run.checkpoint_path if resume and run.checkpoint_path.exists() else None
-        started = time.perf_counter()
+        checkpoint = run.checkpoint_path if run.checkpoint_path.exists() else None
+        clock = time.perf_counter()
         trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if trainer.is_global_zero:
-            run.write_summary(_summary(trainer, task, time.perf_counter() - started, resumed=checkpoint is not None))
+            run.write_summary(_summary(trainer, task, time.perf_counter() - clock, resumed=checkpoint is not None))
     return run
 
 
-def _open_or_create(config: Config, folder: Path, source: Source, resume: bool) -> Run:
-    if resume and Run.exists(folder):
-        run = Run.open(folder)
-        _refuse_other_config(run, config)
-        return run
+def _open_splits(config: Config) -> tuple[Source, Source]:
+    train_source = open_split(config, config.data.train_split)
+    val_source = open_split(config, config.data.val_split)
+    if train_source.labels.class_names != val_source.labels.class_names:
+        raise ValueError(f"the splits {config.data.train_split} and {config.data.val_split} have different classes")
+    return train_source, val_source
+
+
+def _describe(config: Config, source: Source) -> RunInfo:
     mean, std = input_statistics(config)
     packages = {
         name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")
     }
     palette = tuple((int(red), int(green), int(blue)) for red, green, blue in source.labels.palette)
-    info = RunInfo(tuple(source.labels.class_names), palette, mean, std, packages)
-    return Run.create(folder, config, info)
+    return RunInfo(tuple(source.labels.class_names), palette, mean, std, packages)
+
+
+def _prepare(
+    config: Config, info: RunInfo, train_source: Source, val_source: Source
+) -> tuple[SegmentationTask, tuple[Any, Any]]:
+    loader = training_loader(config, train_source, info)
+    network = build_from_config(config, info.num_classes)
+    total_steps = len(loader) * config.training.epochs
+    task = SegmentationTask(config, network, info.num_classes, total_steps=total_steps)
+    # the data are read last, since that takes longest
+    balanced = config.training.class_weights == "balanced"
+    if balanced or isinstance(train_source, HasFiles):
+        pixels = survey(train_source, "checking training data")
+        task.set_class_weights(balanced_weights(pixels) if balanced else None)
+    if isinstance(val_source, HasFiles):
+        survey(val_source, "checking validation data")
+    return task, (loader, validation_loader(config, val_source, info))
 
 
 def _refuse_other_config(run: Run, config: Config) -> None:
@@ -89,39 +120,9 @@ def _refuse_other_config(run: Run, config: Config) -> None:
             if old[key] != new[key] and key not in _PLACE_KEYS:
                 name = f"{section}.{key}".rstrip(".")
                 raise ValueError(
-                    f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the configuration "
-                    "of the run, or train into another --out"
+                    f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the "
+                    "configuration of the run, or train into another --out"
                 )
-
-
-def _prepare(
-    config: Config, run: Run, train_source: Source, val_source: Source
-) -> tuple[SegmentationTask, tuple[Any, Any]]:
-    num_classes = train_source.labels.num_classes
-    info = run.info()
-    loader = training_loader(config, train_source, info)
-    total_steps = len(loader) * config.training.epochs
-    class_weights = balanced_weights(train_source) if config.training.class_weights == "balanced" else None
-    network = build_from_config(config, num_classes)
-    task = SegmentationTask(config, network, num_classes, class_weights=class_weights, total_steps=total_steps)
-    return task, (loader, validation_loader(config, val_source, info))
-
-
-def balanced_weights(source: Source) -> Tensor:
-    """Class weights (K,) float32: the square root of median frequency over frequency, mean 1 over the pixels.
-
-    The root tempers median-frequency balancing (Eigen & Fergus, ICCV 2015), which makes rare classes spill over their
-    borders; it is this project's choice. A class that never occurs has weight 1.
-    """
-    counts = np.zeros(source.labels.num_classes)
-    for index in range(len(source)):
-        counts += np.bincount(source.read(index).mask.ravel(), minlength=256)[: counts.size]
-    frequency = counts / counts.sum()
-    present = frequency > 0
-    weights = np.ones_like(frequency)
-    weights[present] = np.sqrt(np.median(frequency[present]) / frequency[present])
-    weights /= (weights * frequency).sum()
-    return torch.from_numpy(weights).float()
 
 
 def _make_trainer(config: Config, run: Run, progress_bar: bool, steps_per_epoch: int) -> L.Trainer:

@@ -14,7 +14,7 @@ from selfreg.regulation import MultiExit, SelfRegulation, main_output, segmentat
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 
 
-def regulation_of(config: Config, class_weights: Tensor | None) -> SelfRegulation:
+def regulation_of(config: Config) -> SelfRegulation:
     """The objective of an arm: weights of the terms that the arm leaves out are 0."""
     method = config.method
     return SelfRegulation(
@@ -28,7 +28,6 @@ def regulation_of(config: Config, class_weights: Tensor | None) -> SelfRegulatio
         temperature=method.temperature,
         warm_up=method.warm_up,
         warm_up_shape=method.warm_up_shape,
-        class_weights=class_weights,
     )
 
 
@@ -38,9 +37,7 @@ class SegmentationTask(L.LightningModule):
     `network` gives logits (N, K, h, w) for images (N, 3, H, W); masks are (N, H, W) int64 with 255 for void.
     """
 
-    def __init__(
-        self, config: Config, network: nn.Module, num_classes: int, *, class_weights: Tensor | None, total_steps: int
-    ) -> None:
+    def __init__(self, config: Config, network: nn.Module, num_classes: int, *, total_steps: int) -> None:
         super().__init__()
         self.config = config
         self.total_steps = total_steps
@@ -52,13 +49,13 @@ class SegmentationTask(L.LightningModule):
             self.model: nn.Module = MultiExit(
                 network, num_classes, taps=method.taps, features=method.variant == "feature"
             )
-            self.objective = regulation_of(config, class_weights)
+            self.objective = regulation_of(config)
         else:
             self.model = network
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("class_weights", None, persistent=False)
         self.confusion = ConfusionMatrix(num_classes)
 
     @property
@@ -66,9 +63,15 @@ class SegmentationTask(L.LightningModule):
         """The plain network, without exits."""
         return self.model.network if isinstance(self.model, MultiExit) else self.model
 
-    def on_train_epoch_start(self) -> None:
-        """Draw dropout from the seed and the epoch alone, so that a resumed run draws what the whole one drew."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
+    def set_class_weights(self, class_weights: Tensor | None) -> None:
+        """Weight the segmentation terms by class, (K,) float32; the same in every arm."""
+        self.class_weights = class_weights
+        if self.regulated:
+            self.objective.class_weights = class_weights
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
+        """Draw dropout from the seed and the step alone, so that a resumed run draws what the whole one drew."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch; every term is logged, raw. Raises ValueError for a loss that is not finite."""

@@ -1,0 +1,168 @@
+"""A run from start to end, cut off and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from selfreg.config import load_config
+from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
+from selfreg.training import train
+from selfreg.training.fit import _describe
+from selfreg.training.loaders import training_loader
+from selfreg.training.task import SegmentationTask
+from tiny import selfreg, write_config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of three epochs that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = write_config(folder, training={"epochs": 3})
+    assert selfreg("train", config, "--out", folder / "run") == 0
+    return Run.open(folder / "run")
+
+
+def test_a_run_leaves_weights_logs_and_a_summary(whole: Run) -> None:
+    summary = whole.summary()
+    assert summary is not None
+    assert summary["epochs"] == 3
+    assert summary["steps"] == 6
+    assert whole.checkpoint_path.exists()
+    assert set(whole.history("val/miou")) == {0, 1, 2}
+    assert list(whole.attempts()[0].glob("events.out.tfevents.*"))
+    for which in ("last", "best"):
+        assert whole.weights_path(which).exists()
+
+
+def test_the_weights_are_those_of_the_plain_network(whole: Run) -> None:
+    network = whole.network()
+    assert set(load_file(whole.weights_path("last"))) == set(network.state_dict())
+    assert not network.training
+
+
+def test_an_interrupted_run_resumes_and_ends_with_the_same_bits(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(write_config(tmp_path, training={"epochs": 3}))
+    step = SegmentationTask.training_step
+
+    def fail_in_the_second_epoch(
+        self: SegmentationTask, batch: dict[str, torch.Tensor], batch_index: int
+    ) -> torch.Tensor:
+        if self.current_epoch == 1 and batch_index == 1:
+            raise RuntimeError("power cut")
+        return step(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "training_step", fail_in_the_second_epoch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, tmp_path / "run", progress_bar=False)
+    run = train(config, tmp_path / "run", resume=True, progress_bar=False)
+    resumed, expected = load_file(run.weights_path("last")), load_file(whole.weights_path("last"))
+    assert all(torch.equal(resumed[key], expected[key]) for key in expected)
+    assert set(run.history("val/miou")) == {0, 1, 2}
+
+
+def test_a_run_that_ended_is_not_trained_again(whole: Run) -> None:
+    before = whole.weights_path("last").stat().st_mtime_ns
+    train(whole.config(), whole.folder, resume=True, progress_bar=False)
+    assert whole.weights_path("last").stat().st_mtime_ns == before
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
+    config = write_config(tmp_path, training={"epochs": 40})
+    run = Run(tmp_path / "run")
+    command = [sys.executable, "-m", "selfreg.cli", "train", str(config), "--out", str(run.folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not run.checkpoint_path.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert run.checkpoint_path.exists()
+    finished = int(torch.load(run.checkpoint_path, weights_only=True)["epoch"]) + 1
+    short = load_config(config, [f"training.epochs={finished + 1}"])
+    # the schedule of the shorter run differs; what is tested is that it goes on
+    (run.folder / "config.yaml").unlink()
+    Run.create(run.folder, short, run.info())
+    train(short, run.folder, resume=True, progress_bar=False)
+    summary = run.summary()
+    assert summary is not None
+    assert summary["resumed"]
+    assert summary["steps"] == 2 * (finished + 1)
+
+
+def test_every_arm_starts_from_the_same_network(tmp_path: Path) -> None:
+    weights = []
+    for arm in ("base", "mea", "full"):
+        config = load_config(write_config(tmp_path, method={"arm": arm}))
+        task = SegmentationTask(config, build_from_config(config, 9), 9, total_steps=1)
+        weights.append(task.network.state_dict())
+    for other in weights[1:]:
+        assert all(torch.equal(other[key], weights[0][key]) for key in weights[0])
+
+
+def test_arms_see_the_same_crops_in_the_same_order(tmp_path: Path) -> None:
+    batches = []
+    for workers in (0, 2):
+        config = load_config(write_config(tmp_path, training={"workers": workers}))
+        source = open_split(config, "train")
+        assert _describe(config, source).mean == input_statistics(config)[0]
+        batches.append([batch["image"] for batch in training_loader(config, source, _describe(config, source))])
+    assert all(torch.equal(first, second) for first, second in zip(*batches, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.taps=[encoder.model.block]", "near names"),
+        ("data.kind=scens", "did you mean 'scenes'"),
+        ("data.options.lenght=3", "lenght"),
+        ("network.name=smp:DeepLabV4/resnet50", "DeepLabV3"),
+        ("training.batch_size=100", "batch_size"),
+        ("trainng.epochs=1", "did you mean 'training.epochs'"),
+        ("data.kind=folder", "data.root"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    status = selfreg("train", write_config(tmp_path), "--out", tmp_path / "run", "--set", override)
+    error = capsys.readouterr().err.strip()
+    assert status == 2
+    assert message in error
+    assert error.count("\n") == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_start_needs_resume_and_the_same_configuration(whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    config = whole.folder / "config.yaml"
+    assert selfreg("train", config, "--out", whole.folder) == 2
+    assert "--resume" in capsys.readouterr().err
+    status = selfreg("train", config, "--out", whole.folder, "--resume", "--set", "training.learning_rate=0.5")
+    assert status == 2
+    assert "training.learning_rate" in capsys.readouterr().err
+
+
+def test_a_second_process_in_one_folder_is_refused(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path))
+    run = Run.create(tmp_path / "run", config, _info())
+    with run.lock(), pytest.raises(ValueError, match="another process"), run.lock():
+        pass
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, training={"learning_rate": 1e20}))
+    with pytest.raises(ValueError, match=r"not finite.*segmentation.*images"):
+        train(config, tmp_path / "run", progress_bar=False)
+
+
+def _info() -> RunInfo:
+    return RunInfo(("a", "b"), tuple((0, 0, 0) for _ in range(256)), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), {})
