@@ -1,9 +1,11 @@
 """Image-mask pairs: reading, checking, transforming, loading."""
 
+from selfreg.data.checks import check_data
+from selfreg.data.data_report import DataReport
 from selfreg.data.folder import Folder
 from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels, voc_palette
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
-from selfreg.data.opening import open_source
+from selfreg.data.opening import find_splits, guess_kind, open_source
 from selfreg.data.reading import read_image, read_mask, read_pair
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Pair, Source
@@ -13,6 +15,7 @@ __all__ = [
     "IGNORE_INDEX",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "DataReport",
     "Draw",
     "EvaluationSet",
     "Folder",
@@ -23,8 +26,11 @@ __all__ = [
     "Source",
     "TrainingSet",
     "TrainingTransform",
+    "check_data",
     "collate_padded",
+    "find_splits",
     "full_palette",
+    "guess_kind",
     "normalise",
     "open_source",
     "read_image",

@@ -27,6 +27,9 @@ class Folder:
         tags_only: never look at masks: none need to exist, and `read` gives masks that are void throughout.
         must_exist: refuse missing masks now, not when the item is read.
 
+    Attributes:
+        orphans: masks without an image, which are not used (a warning says so).
+
     Raises:
         ValueError: a folder or a mask is missing, the split is empty, or two images share one id.
     """
@@ -43,6 +46,7 @@ class Folder:
         self._images = _list_images(self.root / "images", split)
         self.ids: tuple[str, ...] = tuple(self._images)
         self._mask_folder = self.root / masks / split
+        self.orphans: tuple[Path, ...] = ()
         if not tags_only:
             self._check_masks(must_exist)
 
@@ -82,10 +86,10 @@ class Folder:
             if must_exist and image_id not in found:
                 mask = self._mask_folder / f"{image_id}.png"
                 raise ValueError(f"{mask}: the mask of {image.name} is missing: add it, or take the image away")
-        orphans = sorted(found - set(self._images))
-        if orphans:
-            name = self._mask_folder / f"{orphans[0]}.png"
-            warnings.warn(f"{name}: a mask without an image ({len(orphans)} such): not used", stacklevel=3)
+        self.orphans = tuple(self._mask_folder / f"{name}.png" for name in sorted(found - set(self._images)))
+        if self.orphans:
+            count = len(self.orphans)
+            warnings.warn(f"{self.orphans[0]}: a mask without an image ({count} such): not used", stacklevel=3)
 
 
 def _list_images(folder: Path, split: str) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from selfreg.data.folder import Folder
 from selfreg.data.pascal_context import pascal_context
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Source
-from selfreg.data.voc import voc
+from selfreg.data.voc import find_sbd, voc
 
 
 def _open_scenes(
@@ -62,3 +62,44 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
         known = [name for name in list(signature.parameters)[2:] if name != "must_exist"]
         raise ValueError(f"data.options: {error}: {kind} knows {', '.join(known) or 'none'}") from None
     return KINDS[kind](root, split, **options)
+
+
+def guess_kind(root: str | Path) -> str:
+    """The kind of the data set in a folder, by the names in it.
+
+    Raises:
+        ValueError: the folder is missing or has none of the known layouts.
+    """
+    root = Path(root).expanduser()
+    signs = {
+        "folder": ("labels.json",),
+        "cityscapes": ("leftImg8bit", "gtFine"),
+        "pascal_context": ("trainval", "labels.txt"),
+        "coco": ("annotations/instances_*.json",),
+        "ade20k": ("ADEChallengeData2016", "annotations/training"),
+        "voc": ("VOCdevkit/VOC2012", "VOC2012", "SegmentationClass"),
+        "camvid": ("trainannot",),
+    }
+    for kind, patterns in signs.items():
+        if any(next(root.glob(pattern), None) for pattern in patterns):
+            return kind
+    raise ValueError(f"{root}: no known data set: give images/SPLIT, masks/SPLIT and labels.json, or name data.kind")
+
+
+def find_splits(kind: str, root: str | Path | None) -> list[str]:
+    """The splits of a data set that are on disk, those for training first; "test" is left out where it has no labels.
+
+    Raises:
+        ValueError: none is found.
+    """
+    base = Path(root or ".").expanduser()
+    found = {
+        "folder": [path.name for path in base.glob("images/*") if path.is_dir()],
+        "camvid": [path.name.removesuffix("annot") for path in base.glob("*annot")],
+        "cityscapes": [path.name for path in base.glob("leftImg8bit/*") if path.name != "test"],
+        "coco": [path.stem.removeprefix("instances_")[:-4] for path in base.glob("annotations/instances_*2014.json")],
+        "voc": ["trainaug" if find_sbd(base) else "train", "val"],
+    }.get(kind, ["train", "val"])
+    if not found:
+        raise ValueError(f"{base}: no split of a {kind} data set there: check the root folder")
+    return sorted(found, key=lambda split: (not split.startswith("train"), split))

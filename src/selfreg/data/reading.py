@@ -32,6 +32,12 @@ def read_image(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
+def is_turned(path: Path) -> bool:
+    """Whether the EXIF orientation of a readable picture says that viewers are to turn or mirror it."""
+    with Image.open(path) as picture:
+        return bool(picture.getexif().get(_ORIENTATION, 1) != 1)
+
+
 def read_indices(path: Path) -> NDArray[np.uint8]:
     """Reads the values of an index mask, (H, W) uint8, exactly as stored: grey or palette PNG of 1, 2, 4 or 8 bits.
 
@@ -161,6 +167,7 @@ def _open(path: Path, what: str) -> Image.Image:
             rawmode = picture.tile[0].args if picture.tile else None
             picture.load()
     except _UNREADABLE as error:
-        raise ValueError(f"{path}: unreadable or truncated {what} ({error}): replace the file") from error
+        reason = str(error).replace(f" {str(path)!r}", "")
+        raise ValueError(f"{path}: unreadable or truncated {what} ({reason}): replace the file") from error
     picture.info["rawmode"] = rawmode if isinstance(rawmode, str) else None
     return picture

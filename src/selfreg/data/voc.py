@@ -54,7 +54,7 @@ def voc(
     given = None if masks is None else Path(masks).expanduser()
     home = first_folder([root / "VOCdevkit/VOC2012", root / "VOC2012", root], "VOC2012")
     lists = home / "ImageSets/Segmentation"
-    archive = _sbd_folder(root, home, None if sbd is None else Path(sbd).expanduser())
+    archive = find_sbd(root) if sbd is None else first_folder(_sbd_places(Path(sbd).expanduser()), "SBD")
     ids = _split_ids(lists, split, archive)
     by_sbd = set(ids) - set(read_list(lists / "train.txt")) if archive and split == "trainaug" else set()
 
@@ -128,12 +128,14 @@ def _split_ids(lists: Path, split: str, sbd: Path | None) -> list[str]:
     return ids
 
 
-def _sbd_folder(root: Path, home: Path, sbd: Path | None) -> Path | None:
-    """SBD's folder with `cls` and the lists: the one given, or one that lies beside VOC."""
-    if sbd is not None:
-        return first_folder([sbd / "benchmark_RELEASE/dataset", sbd / "dataset", sbd], "SBD")
-    for base in (root, home, home.parent, home.parent.parent):
-        for name in ("benchmark_RELEASE/dataset", "SBD/dataset", "SBD", "sbd"):
-            if (base / name / "cls").is_dir():
-                return base / name
-    return None
+def find_sbd(root: Path) -> Path | None:
+    """SBD's folder with `cls` and the lists, where it lies beside VOC or above it; else None."""
+    bases = [root, *root.parents[:2]]
+    places = [
+        place for base in bases for name in ("benchmark_RELEASE", "SBD", "sbd") for place in _sbd_places(base / name)
+    ]
+    return next((place for place in places if (place / "cls").is_dir()), None)
+
+
+def _sbd_places(base: Path) -> list[Path]:
+    return [base / "benchmark_RELEASE/dataset", base / "dataset", base]
