@@ -28,14 +28,14 @@ def stack(counts: Sequence[Counts]) -> Counts:
     return type(counts[0])(*(np.stack([getattr(count, name) for count in counts]) for name in names))
 
 
-def add_up(images: Counts, weights: Floats) -> Counts:
-    """Weighted sums over images: fields ``(N, ...)`` and ``weights`` ``(B, N)`` give ``(B, ...)``, float64.
+def add_up(images: Counts, weights: NDArray[Any]) -> Counts:
+    """Weighted sums over images: fields ``(N, ...)`` and ``weights`` ``(B, N)`` give ``(B, ...)``.
 
-    Each field is one matrix product.
+    Each field is one matrix product; whole weights keep counts whole.
     """
     sums = []
     for field in fields(images):
-        values = np.asarray(getattr(images, field.name), dtype=np.float64)
+        values = np.asarray(getattr(images, field.name))
         sums.append((weights @ values.reshape(len(values), -1)).reshape(len(weights), *values.shape[1:]))
     return type(images)(*sums)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from selfreg.evaluation.maps import Maps, compact, pair_counts
+from selfreg.evaluation.maps import Maps, check_image, compact, pair_counts
 from selfreg.evaluation.regions import Mask, contour_band
 from selfreg.evaluation.scores import Floats, intersection_over_union, mean_over_classes
 from selfreg.evaluation.units import Counts
@@ -69,8 +69,7 @@ def boundary_scores(counts: BoundaryCounts) -> dict[str, Floats]:
 def count_boundaries(maps: Maps) -> BoundaryCounts:
     """``boundary_counts`` of maps that are checked already."""
     prediction, label, num_classes = maps
-    if label.ndim != 2:
-        raise ValueError(f"label has shape {label.shape}; give one image at a time, (H, W)")
+    check_image(maps)
     distance = max(1, round(DISTANCE * float(np.hypot(*label.shape))))
     trimap = contour_band(label, distance)
     bands = pair_counts(

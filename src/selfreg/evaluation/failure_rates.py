@@ -77,7 +77,7 @@ class FailureRates(Metric):
             raise ValueError("FailureRates has seen no image; call update first")
         images = _from_tables(dim_zero_cat(self.images).cpu().numpy())
         num_images = len(images.parts)
-        scores = failure_scores(add_up(images, np.ones((1, num_images))), self.background)
+        scores = failure_scores(add_up(images, np.ones((1, num_images), dtype=np.int64)), self.background)
         result: dict[str, Any] = {name: values[0].tolist() for name, values in scores.items()}
         result["intervals"] = {}
         if self.bootstrap and num_images > 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from selfreg.evaluation.maps import Maps, compact
-from selfreg.evaluation.regions import count_within, find_components
+from selfreg.evaluation.regions import count_within, find_components, share_of
 from selfreg.evaluation.scores import Floats, divide, mean_over_classes
 from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Analysis, Counts, Thresholds, analyse, without_objects
 
@@ -149,7 +149,7 @@ def _count_small_predictions(
 ) -> dict[str, Counts]:
     predicted = find_components(maps.prediction, without_objects(maps.num_classes, background))
     correct = count_within(predicted.ids, maps.prediction == maps.label, len(predicted.areas))
-    small = (predicted.areas >= thresholds.minimum_area) & (predicted.areas <= thresholds.small_object * valid)
+    small = (predicted.areas >= thresholds.minimum_area) & (predicted.areas <= share_of(thresholds.small_object, valid))
     return {
         "small_predictions": _per_class(predicted.classes[small], maps.num_classes),
         "hallucinated": _per_class(predicted.classes[small & (2 * correct < predicted.areas)], maps.num_classes),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from selfreg.evaluation.bootstrap import add_up, draw_resamples, interval, stack
@@ -96,7 +97,7 @@ def evaluate_image(
     )
 
 
-def _scores(results: Sequence[ImageResult], weights: Floats) -> dict[str, Floats]:
+def _scores(results: Sequence[ImageResult], weights: NDArray[Any]) -> dict[str, Floats]:
     """Every score of the data set under each row of ``weights`` ``(B, N)``: arrays ``(B, ...)``."""
     scores = {
         **pixel_scores(add_up(stack([result.pixels for result in results]), weights)),
@@ -131,7 +132,7 @@ def summarise(
     names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
     if len(names) != num_classes:
         raise ValueError(f"{len(names)} class names for {num_classes} classes")
-    scores = {name: values[0] for name, values in _scores(results, np.ones((1, len(results)))).items()}
+    scores = {name: values[0] for name, values in _scores(results, np.ones((1, len(results)), dtype=np.int64)).items()}
     intervals = {}
     if bootstrap and len(results) > 1:
         drawn = _scores(results, draw_resamples(len(results), bootstrap, seed))
@@ -169,22 +170,22 @@ def paired_differences(
             raise ValueError(f"A and B have different labels for image {index}; give the same images in the same order")
     if len(results_a) < 2:
         raise ValueError("one image says nothing about uncertainty; compare on two or more")
-    everything = np.ones((1, len(results_a)))
-    weights = np.concatenate([everything, draw_resamples(len(results_a), bootstrap, seed)])
-    scores_a, scores_b = _scores(results_a, weights), _scores(results_b, weights)
+    everything = np.ones((1, len(results_a)), dtype=np.int64)
+    scores_a, scores_b = _scores(results_a, everything), _scores(results_b, everything)
+    weights = draw_resamples(len(results_a), bootstrap, seed)
+    drawn_a, drawn_b = _scores(results_a, weights), _scores(results_b, weights)
     differences = {}
     for name, higher_is_better in HIGHER_IS_BETTER.items():
         if name not in scores_a or np.isnan([scores_a[name][0], scores_b[name][0]]).any():
             continue
-        change = scores_b[name] - scores_a[name]
-        low, high = (float(end) for end in interval(change[1:]))
+        low, high = (float(end) for end in interval(drawn_b[name] - drawn_a[name]))
         verdict = "not distinguishable"
         if low > 0 or high < 0:
             verdict = "better" if (low > 0) == higher_is_better else "worse"
         differences[name] = {
             "a": to_plain(scores_a[name][0]),
             "b": to_plain(scores_b[name][0]),
-            "difference": float(change[0]),
+            "difference": to_plain(scores_b[name][0] - scores_a[name][0]),
             "low": to_plain(low),
             "high": to_plain(high),
             "excludes_zero": low > 0 or high < 0,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.evaluation.maps import IntArray, Maps, compact
+from selfreg.evaluation.maps import IntArray, Maps, check_image, compact
 from selfreg.evaluation.regions import find_components
 from selfreg.evaluation.scores import Floats, divide, mean_over_classes
 
@@ -50,6 +50,7 @@ def instance_counts(
 def count_instances(maps: Maps, instances: IntArray) -> InstanceCounts:
     """``instance_counts`` of maps that are checked already."""
     prediction, label, num_classes = maps
+    check_image(maps)
     if instances.shape != label.shape or instances.dtype.kind not in "iu" or (instances.size and instances.min() < 0):
         raise ValueError(
             f"instances are {instances.dtype} of shape {instances.shape}; "

@@ -69,6 +69,12 @@ def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, co
     return encoded
 
 
+def check_image(maps: Maps) -> None:
+    """Raise ValueError unless the maps are those of one image, ``(H, W)`` with a pixel at least."""
+    if maps.label.ndim != 2 or maps.label.size == 0:
+        raise ValueError(f"label has shape {maps.label.shape}; give one image at a time, (H, W)")
+
+
 def pair_counts(prediction: IntArray, label: IntArray, num_classes: int) -> NDArray[np.int64]:
     """Count the pixels of each (label, prediction) pair of codes: ``(num_classes + 1, num_classes + 1)`` int64.
 

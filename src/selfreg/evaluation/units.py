@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.evaluation.maps import IntArray, Maps
+from selfreg.evaluation.maps import IntArray, Maps, check_image
 from selfreg.evaluation.regions import (
     Box,
     Components,
@@ -15,6 +15,7 @@ from selfreg.evaluation.regions import (
     count_within,
     find_components,
     find_limbs,
+    share_of,
     squared_distance,
 )
 
@@ -101,16 +102,15 @@ class Analysis(NamedTuple):
 def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analysis:
     """Find the units and the large objects of a label map ``(H, W)``, and what the prediction makes of them."""
     prediction, label, void = maps
-    if label.ndim != 2:
-        raise ValueError(f"label has shape {label.shape}; give one image at a time, (H, W)")
+    check_image(maps)
     if background is not None and not 0 <= background < void:
         raise ValueError(f"background {background} is not a class (0 to {void - 1})")
     objects = find_components(label, without_objects(void, background))
     areas = objects.areas
     correct = count_within(objects.ids, prediction == label, len(areas))
     valid = int(np.count_nonzero(label != void))
-    larger = areas > thresholds.small_object * valid
-    large = (areas > 0) & (areas >= thresholds.large_object * valid)
+    larger = areas > share_of(thresholds.small_object, valid)
+    large = (areas > 0) & (areas >= share_of(thresholds.large_object, valid))
     large_right = large & (2 * correct >= areas)
     squared = squared_distance(objects.ids)
     interior, blobs = _find_blobs(maps, thresholds, objects, large_right, squared)
@@ -160,7 +160,8 @@ def _find_blobs(
     rank = np.zeros(len(objects.areas), dtype=np.min_scalar_type((len(owners) + 1) * size))
     rank[owners] = np.arange(1, len(owners) + 1)
     ranks = rank[objects.ids]
-    ranks *= squared > (thresholds.margin * np.hypot(*label.shape)) ** 2
+    height, width = label.shape
+    ranks *= squared > share_of(thresholds.margin**2, height**2 + width**2)
     interior[owners] = np.bincount(ranks.ravel(), minlength=len(owners) + 1)[1:]
     wrong = (prediction != label) & (prediction != void) & (ranks > 0)
     found = find_components((ranks * size + prediction) * wrong, excluded=(0,))
