@@ -48,6 +48,7 @@
   addEventListener("beforeprint", () => cards.forEach(fill));
 
   const shown = () => all(".card:not([hidden])", list);
+  const openable = () => shown().filter((card) => find(".open", card));
 
   function choose() {
     const wanted = new FormData(toolbar);
@@ -67,7 +68,8 @@
       );
     }
     const count = shown().length;
-    find("#count").textContent = count === cards.length ? `${count} cases` : `${count} of ${cards.length} cases`;
+    const unit = find("#count").dataset.unit ?? "cases";
+    find("#count").textContent = count === cards.length ? `${count} ${unit}` : `${count} of ${cards.length} ${unit}`;
     find("#none").hidden = count > 0;
   }
   toolbar.addEventListener("change", (event) => {
@@ -103,7 +105,7 @@
   find("#outline")?.addEventListener("click", outline);
 
   function step(by) {
-    const visible = shown();
+    const visible = openable();
     const here = visible.indexOf(document.activeElement.closest?.(".card"));
     const next = visible[here < 0 ? 0 : Math.min(Math.max(here + by, 0), visible.length - 1)];
     if (!next) return;
@@ -178,7 +180,7 @@
       copy.setAttribute("viewBox", zoomed ? current.dataset.zoomBox : current.dataset.wholeBox);
       stage.append(copy);
     }
-    const visible = shown();
+    const visible = openable();
     find("#position").textContent = `${visible.indexOf(current) + 1} / ${visible.length}`;
     if (wipe) wipe.closest("label").style.visibility = view === "wipe" ? "visible" : "hidden";
   }
@@ -190,7 +192,7 @@
     show();
   }
   function turn(by) {
-    const visible = shown();
+    const visible = openable();
     const next = visible[visible.indexOf(current) + by];
     if (next) open(next);
   }
