@@ -13,7 +13,7 @@ TINY: dict[str, Any] = {
     "seed": 3,
     "data": {
         "kind": "scenes",
-        "options": {"length": 8, "size": [64, 96]},
+        "options": {"length": 8, "evaluation_length": 8, "size": [64, 96]},
         "crop_size": [64, 64],
         "scale": [0.8, 1.25],
     },

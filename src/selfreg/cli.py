@@ -57,12 +57,13 @@ def _root(
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two runs and the page.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of scenes, weights and order.")] = 0,
-    epochs: Annotated[int, typer.Option(help="Passes over 400 scenes, for each of the two networks.")] = 4,
+    epochs: Annotated[int, typer.Option(help="Passes over the scenes, for each of the two networks.")] = 4,
+    scenes: Annotated[int, typer.Option(help="Scenes to train on.")] = 400,
 ) -> None:
     """Train a network plainly and with self-regulation on generated scenes, and compare them on a page."""
     from selfreg.study.demo import run_demo
 
-    run_demo(out, seed=seed, epochs=epochs)
+    run_demo(out, seed=seed, epochs=epochs, scenes=scenes)
 
 
 @app.command()

