@@ -41,9 +41,9 @@ def not_a_network(num_classes: int) -> int:
         ("timm:hrnet_w18_small", {"width": 16}),
         ("torchvision:lraspp_mobilenet_v3_large", {}),
         ("hrnet_v2/hrnet_w18_small", {}),
-        ("ocrnet/resnet18", {}),
+        ("ocrnet/resnet18", {"width": 32}),
         ("deeplab_v2/resnet18", {"scales": (1.0, 0.5)}),
-        ("spgnet/resnet18", {}),
+        ("spgnet/resnet18", {"width": 32}),
     ],
 )
 def test_a_spec_gives_a_network_with_logits_of_the_images_size(spec: str, options: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def test_an_unknown_spec_is_refused_with_what_was_meant(spec: str, message: str)
         ("smp:Unet/resnet18", {"decoder_chanels": (8,)}, "near ones: decoder_channels"),
         ("smp:Unet/resnet18", {"output_stride": 16}, "no output stride"),
         ("timm:mobilenetv2_035", {"widht": 8}, "widht"),
-        ("ocrnet/resnet18", {"width": 8}, "width"),
+        ("ocrnet/resnet18", {"widht": 8}, "widht"),
         ("deeplab_v2/resnet18", {"scales": (0.5, 1.0)}, "must begin with 1.0"),
     ],
 )

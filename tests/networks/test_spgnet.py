@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from selfreg.networks import SPGNet
-from selfreg.networks.spgnet import WIDTH, Decoder, SemanticPredictionGuidance
+from selfreg.networks.spgnet import Decoder, SemanticPredictionGuidance
 
 
 def test_guidance_multiplies_by_the_sigmoid_of_the_projected_class_maps() -> None:
@@ -32,7 +32,7 @@ def test_guidance_can_silence_a_feature() -> None:
 
 def test_a_decoder_adds_each_stride_to_the_coarser_result_doubled() -> None:
     torch.manual_seed(0)
-    decoder: Any = Decoder([4, 8]).eval()
+    decoder: Any = Decoder([4, 8], width=16).eval()
     fine, coarse = torch.randn(1, 4, 8, 12), torch.randn(1, 8, 4, 6)
 
     def norm(features: Tensor, layer: Any) -> Tensor:
@@ -52,7 +52,7 @@ def test_a_decoder_adds_each_stride_to_the_coarser_result_doubled() -> None:
         shallow = decoder.blocks[0][1](functional.relu(norm(fine, decoder.laterals[0]) + doubled))
         decoded = decoder([fine, coarse])
     torch.testing.assert_close(decoded, [shallow, deep])
-    assert decoded[0].shape == (1, WIDTH, 8, 12)
+    assert decoded[0].shape == (1, 16, 8, 12)
 
 
 def outputs_after(network: SPGNet, silenced: str, images: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def outputs_after(network: SPGNet, silenced: str, images: Tensor) -> Tensor:
 
 def test_every_part_of_the_first_stage_reaches_the_output() -> None:
     torch.manual_seed(0)
-    network = SPGNet("resnet18", 4).eval()
+    network = SPGNet("resnet18", 4, width=32).eval()
     images = torch.randn(1, 3, 64, 32)
     with torch.no_grad():
         whole = network(images)
@@ -79,10 +79,10 @@ def test_every_part_of_the_first_stage_reaches_the_output() -> None:
 
 
 def test_both_decoders_work_at_strides_4_to_32() -> None:
-    network = SPGNet("resnet18", 4).eval()
+    network = SPGNet("resnet18", 4, width=32).eval()
     shapes: list[list[tuple[int, ...]]] = []
     for decoder in (network.decoder, network.second_decoder):
         decoder.register_forward_hook(lambda _m, _i, outputs: shapes.append([tuple(o.shape[1:]) for o in outputs]))
     with torch.no_grad():
         network(torch.zeros(1, 3, 64, 96))
-    assert shapes == 2 * [[(WIDTH, 16, 24), (WIDTH, 8, 12), (WIDTH, 4, 6), (WIDTH, 2, 3)]]
+    assert shapes == 2 * [[(32, 16, 24), (32, 8, 12), (32, 4, 6), (32, 2, 3)]]

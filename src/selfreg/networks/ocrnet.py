@@ -11,7 +11,7 @@ def object_regions(class_maps: Tensor, features: Tensor) -> Tensor:
     """One feature per class: the mean of all pixels, weighted by how much they belong to the class.
 
     class_maps (N, K, h, w) logits, features (N, C, h, w); returns (N, C, K). The weights of a class are the softmax of
-    its map over all positions. Source: OCRNet, equation 5 ("object region representations").
+    its map over all positions. Source: OCRNet, "object region representations".
     """
     weights = class_maps.flatten(2).softmax(dim=2)
     return torch.einsum("nkp,ncp->nck", weights, features.flatten(2))
@@ -21,7 +21,8 @@ class ObjectAttention(nn.Module):
     """What the regions tell each pixel: features (N, C, h, w) and regions (N, C, K) to context (N, C, h, w).
 
     Pixels are queries, regions are keys and values, all at `width` channels; the similarities are divided by the
-    square root of `width` and normalised over the K regions. Source: OCRNet, equations 3 and 4.
+    square root of `width` and normalised over the K regions. Source: OCRNet,
+    "object contextual representations".
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -47,12 +48,12 @@ class OCRNet(nn.Module):
 
     Images (N, 3, H, W) float32 to logits (N, num_classes, H, W), in training and evaluation alike: auxiliary class
     maps and 512-channel pixel features are made from the backbone; `object_regions` sums the features up per class;
-    `ObjectAttention` (width 256) gives each pixel the regions it belongs to; both are joined by a 1x1 convolution with
-    batch norm, ReLU and dropout 0.05, and a 1x1 convolution leads to the classes; bilinear resizing to the image.
+    `ObjectAttention` (at 256 channels) gives each pixel the regions it belongs to; both are joined by a 1x1 convolution
+    with batch norm, ReLU and dropout 0.05, and a 1x1 convolution leads to the classes; bilinear resizing to the image.
 
     backbone: a timm HRNet ("hrnet_w48"), its branches concatenated at stride 4, or a ResNet ("resnet101"), dilated to
-    stride 8. num_classes: K. pretrained: load timm's ImageNet weights. OCRNet with HRNetV2-W48 and 19 classes has
-    70.37 M parameters, as published.
+    stride 8. num_classes: K. pretrained: load timm's ImageNet weights. width: channels of the pixel features; half of
+    it for the attention. OCRNet with HRNetV2-W48 and 19 classes has 70.37 M parameters, as published.
 
     Taps: for HRNet its stages 1 to 3, for a ResNet strides 2, 4 and 8; and `auxiliary`, whose output is a class map of
     its own. `class_map_taps` names it: as an exit it gets the multi-exit loss directly, and that is the auxiliary loss
@@ -61,7 +62,9 @@ class OCRNet(nn.Module):
 
     class_map_taps = ("auxiliary",)
 
-    def __init__(self, backbone: str = "hrnet_w48", num_classes: int = 19, pretrained: bool = False) -> None:
+    def __init__(
+        self, backbone: str = "hrnet_w48", num_classes: int = 19, pretrained: bool = False, *, width: int = 512
+    ) -> None:
         super().__init__()
         self.backbone: HRNetBackbone | DilatedBackbone
         if backbone.startswith("hrnet_"):
@@ -73,16 +76,16 @@ class OCRNet(nn.Module):
             self.backbone = DilatedBackbone(backbone, pretrained, output_stride=8)
             *shallow, before_last, deep = self.backbone.channels
             self.auxiliary = nn.Sequential(
-                conv_bn_relu(before_last, 512, kernel_size=3, bias=True),
+                conv_bn_relu(before_last, width, kernel_size=3, bias=True),
                 nn.Dropout2d(0.05),
-                nn.Conv2d(512, num_classes, 1),
+                nn.Conv2d(width, num_classes, 1),
             )
             taps = len(shallow)
         self.taps = (*(f"backbone.stages.{i}" for i in range(taps)), "auxiliary")
-        self.pixel_features = conv_bn_relu(deep, 512, kernel_size=3, bias=True)
-        self.attention = ObjectAttention(512, width=256)
-        self.join = nn.Sequential(conv_bn_relu(1024, 512), nn.Dropout2d(0.05))
-        self.classifier = nn.Conv2d(512, num_classes, 1)
+        self.pixel_features = conv_bn_relu(deep, width, kernel_size=3, bias=True)
+        self.attention = ObjectAttention(width, width // 2)
+        self.join = nn.Sequential(conv_bn_relu(2 * width, width), nn.Dropout2d(0.05))
+        self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes, H, W) of images (N, 3, H, W)."""

@@ -8,9 +8,6 @@ from torch import Tensor, nn
 
 from selfreg.networks.blocks import conv_bn_relu, resize, size_of, tap_points
 
-WIDTH = 256
-"""Channels of the decoders."""
-
 
 class Bottleneck(nn.Module):
     """Residual block of the decoder, (N, C, h, w) to the same: 1x1 to C / 4, 3x3, 1x1 back, added to the input, ReLU.
@@ -36,24 +33,24 @@ class Bottleneck(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the encoder's features, strides 4 to 32, to as many of `WIDTH` channels, the same strides.
+    """From the encoder's features, strides 4 to 32, to as many of `width` channels, the same strides.
 
     The coarsest begins with the image's mean feature (global average pooling, 1x1 convolution, ReLU) added to it. At
     each stride the encoder's feature comes in through a 1x1 convolution with batch norm, is added to the coarser
     result resized to it, and passes a ReLU and a `Bottleneck`.
     """
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], width: int = 256) -> None:
         super().__init__()
         # No batch norm: the pooled map has a single value per image, which one image a batch cannot normalise.
-        self.image_mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels[-1], WIDTH, 1), nn.ReLU())
+        self.image_mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels[-1], width, 1), nn.ReLU())
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(count, WIDTH, 1, bias=False), nn.BatchNorm2d(WIDTH)) for count in channels
+            nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width)) for count in channels
         )
-        self.blocks = nn.ModuleList(nn.Sequential(nn.ReLU(), Bottleneck(WIDTH)) for _ in channels)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.ReLU(), Bottleneck(width)) for _ in channels)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Decoded features (N, WIDTH, h, w), fine to coarse like `features`."""
+        """Decoded features (N, width, h, w), fine to coarse like `features`."""
         coarser: Tensor = self.image_mean(features[-1])
         decoded: list[Tensor] = []
         for lateral, block, feature in zip(
@@ -89,7 +86,7 @@ class SPGNet(nn.Module):
     with those of the first encoder and decoder; a second decoder predicts the logits; bilinear resizing to the image.
 
     backbone: a timm ResNet ("resnet50", "resnet18"). num_classes: K. pretrained: both encoders get timm's ImageNet
-    weights. With ResNet-50 and 19 classes it has 57.19 M parameters.
+    weights. width: channels of the decoders. With ResNet-50 and 19 classes it has 57.19 M parameters.
 
     Taps: strides 4, 8 and 16 of the first encoder, as in other ResNets, and the first stage's class maps, which the
     paper supervises anyway: named in `class_map_taps`, they get the multi-exit loss directly. The second encoder has
@@ -100,15 +97,16 @@ class SPGNet(nn.Module):
     - ResNet's own bottleneck as residual block (batch norm, expansion 4), its cheapest usual form;
     - the guidance multiplies and adds no identity, so that it can silence a feature;
     - a 1x1 convolution with batch norm and ReLU between guidance and second encoder (256 to 64 channels), and for each
-      feature
-      carried across stages, as in the multi-stage pose networks (Li et al., arXiv 1901.00148) that the paper follows;
+      feature carried across stages, as in the multi-stage pose networks (Li et al., arXiv 1901.00148) it builds on;
     - the loss of the first stage's prediction is that of a multi-exit loss, not a weight of its own.
     """
 
     class_map_taps = ("prediction",)
     taps = ("stages.0", "stages.1", "stages.2", "prediction")
 
-    def __init__(self, backbone: str = "resnet50", num_classes: int = 19, pretrained: bool = False) -> None:
+    def __init__(
+        self, backbone: str = "resnet50", num_classes: int = 19, pretrained: bool = False, *, width: int = 256
+    ) -> None:
         super().__init__()
         first, second = _resnet(backbone, pretrained), _resnet(backbone, pretrained)
         again = nn.ModuleDict({name: second[name] for name in _LAYERS})
@@ -116,14 +114,14 @@ class SPGNet(nn.Module):
         self.backbone = nn.ModuleList([first, again])
         stem, *channels = first.feature_info.channels()
         self.stages = tap_points(3)
-        self.decoder = Decoder(channels)
-        self.prediction = nn.Conv2d(WIDTH, num_classes, 1)
-        self.guidance = SemanticPredictionGuidance(WIDTH, num_classes)
-        self.entry = conv_bn_relu(WIDTH, stem)
+        self.decoder = Decoder(channels, width)
+        self.prediction = nn.Conv2d(width, num_classes, 1)
+        self.guidance = SemanticPredictionGuidance(width, num_classes)
+        self.entry = conv_bn_relu(width, stem)
         self.from_encoder = nn.ModuleList(conv_bn_relu(count, count) for count in channels)
-        self.from_decoder = nn.ModuleList(conv_bn_relu(WIDTH, count) for count in channels)
-        self.second_decoder = Decoder(channels)
-        self.classifier = nn.Conv2d(WIDTH, num_classes, 1)
+        self.from_decoder = nn.ModuleList(conv_bn_relu(width, count) for count in channels)
+        self.second_decoder = Decoder(channels, width)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes, H, W) of images (N, 3, H, W)."""
