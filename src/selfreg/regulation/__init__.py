@@ -1,7 +1,11 @@
 """The method: taps, exits and losses by which a network regulates itself while it trains; needs torch alone."""
 
+from selfreg.regulation.dry_run import Tap
 from selfreg.regulation.exits import ClassMapExit, Exit, ImageHead
 from selfreg.regulation.losses import (
+    Teacher,
+    as_teacher,
+    cell_cross_entropy,
     cell_segmentation_loss,
     classification_loss,
     distillation_loss,
@@ -14,7 +18,7 @@ from selfreg.regulation.losses import (
 from selfreg.regulation.multi_exit import MultiExit
 from selfreg.regulation.objective import LossTerms, SelfRegulation
 from selfreg.regulation.outputs import ExitOutputs, main_output
-from selfreg.regulation.taps import Tap, Taps, find_taps
+from selfreg.regulation.taps import Taps, find_taps
 from selfreg.regulation.targets import CellLabels, class_counts, class_fractions, class_presence
 
 __all__ = [
@@ -28,6 +32,9 @@ __all__ = [
     "SelfRegulation",
     "Tap",
     "Taps",
+    "Teacher",
+    "as_teacher",
+    "cell_cross_entropy",
     "cell_segmentation_loss",
     "class_counts",
     "class_fractions",

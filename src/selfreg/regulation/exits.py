@@ -21,27 +21,30 @@ class ImageHead(nn.Module):
 
     def forward(self, class_map: Tensor) -> Tensor:
         """From logits (N, K, h, w) to image-level logits (N, K)."""
-        logits: Tensor = self.linear(class_map.mean(dim=(2, 3), dtype=torch.float32))
+        # A sum and a division, not a mean: the sum's gradient is a broadcast view, a mean's a tensor of the map's size.
+        total = class_map.sum(dim=(2, 3), dtype=None if class_map.dtype == torch.float64 else torch.float32)
+        logits: Tensor = self.linear(total / (class_map.shape[2] * class_map.shape[3]))
         return logits
 
 
 class Exit(nn.Module):
     """A narrow classifier on one stage: features (N, C, h, w) to class map, image logits and narrow features.
 
-    1 x 1 to `width`, depthwise 3 x 3 (with `step` as its stride), 1 x 1 to K; batch norm and ReLU after each of the
-    first two. Everything after the first 1 x 1 is narrow, which is what keeps the exit cheap (this project's; the
-    authors' exits are two full 3 x 3 convolutions to 256). A shallow stage at stride 2 uses `step=2`: its detail
-    reaches the class map through the strided convolution, and the loss compares with class fractions of the coarser
-    cell.
+    A 1 x 1 to `width / step` channels, a depthwise 3 x 3 of stride `step` to `width`, a 1 x 1 to K; batch norm and
+    ReLU after each of the first two. Everything after the first 1 x 1 is narrow, which keeps the exit cheap (this
+    project's; the authors' exits are two full 3 x 3 convolutions to 256). A stage at stride 2 uses `step=2`: its
+    detail goes into the coarser class map through the strided convolution, and the loss compares with the class
+    fractions of the coarser cells.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 32, step: int = 1) -> None:
         super().__init__()
+        inner = width // step
         self.reduce = nn.Sequential(
-            nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)
         )
         self.spatial = nn.Sequential(
-            nn.Conv2d(width, width, 3, stride=step, padding=1, groups=width, bias=False),
+            nn.Conv2d(inner, width, 3, stride=step, padding=1, groups=inner, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )

@@ -1,12 +1,14 @@
 """The losses of self-regulation, one pure function per equation.
 
 F are logits (N, K, h, w), z image-level logits (N, K), y labels (N, H, W) with void = ignore_index, u a cell of the
-grid on which a term is taken, n(u) its number of valid pixels, n = sum_u n(u), sg[.] stop-gradient. Everything is
-computed in float32 (float64 stays) and is a mean over valid pixels; where nothing is valid it is 0 and still has a
-graph.
+grid on which a term is taken, n(u) its number of valid pixels, n = sum_u n(u), sg[.] stop-gradient, p and q class
+probabilities of student and teacher, t(u) the class fractions of the labels in u. Everything is computed in float32
+(float64 stays) and is a mean over valid pixels; where nothing is valid it is 0 and still has a graph.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,29 +31,38 @@ def segmentation_loss(
     K, h, w) is upsampled bilinearly (align_corners=False) to labels (N, H, W) where it is coarser. Equals torch's
     cross_entropy with ignore_index and weight where something is valid.
     """
-    logits = resize_logits(full_precision(class_map), _grid(labels))
+    logits = resize_logits(full_precision(class_map), grid(labels))
     weights = None if class_weights is None else class_weights.to(logits)
+    valid = labels != ignore_index
     if confidence is None:
         total = F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index, reduction="sum")
+        counted = valid.to(logits.dtype)
     else:
         losses = F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index, reduction="none")
         total = (losses * confidence).sum()
-    valid = labels != ignore_index
-    norm = valid.to(logits.dtype) if confidence is None else valid * confidence
+        counted = valid * confidence
     if weights is not None:
-        norm = norm * weights[labels.masked_fill(~valid, 0)]
-    return ratio(total, norm.sum())
+        counted = counted * weights[labels.masked_fill(~valid, 0)]
+    return ratio(total, counted.sum())
+
+
+def cell_cross_entropy(log_probabilities: Tensor, counts: Tensor) -> Tensor:
+    """Cross-entropy of each cell against its class counts: - sum_k c_k(u) log p_k(u), (N, h, w).
+
+    log_probabilities: log softmax(F) (N, K, h, w); counts: c_k(u), (weighted) pixels of class k in cell u, (N, K, h,
+    w).
+    """
+    return -(counts * log_probabilities).sum(dim=1)
 
 
 def cell_segmentation_loss(log_probabilities: Tensor, counts: Tensor) -> Tensor:
     """Cross-entropy against class fractions at an exit's own resolution.
 
-    L = - sum_u sum_k c_k(u) log p_k(u) / sum_u sum_k c_k(u), with log p = log softmax(F) (N, K, h, w) and c_k(u) the
-    (weighted) number of pixels of class k in cell u, (N, K, h, w). The same as pixel cross-entropy with F upsampled
-    by nearest neighbour, at the price of the exit's grid; no small object is lost to label resizing. This project's
-    (the authors train exits at label resolution).
+    L = - sum_u sum_k c_k(u) log p_k(u) / sum_u sum_k c_k(u), arguments as in `cell_cross_entropy`. The same number as
+    pixel cross-entropy with F upsampled by nearest neighbour, at the price of the exit's grid; no small object is
+    lost to label resizing. This project's (the authors train exits at label resolution).
     """
-    return ratio(-(counts * log_probabilities).sum(), counts.sum())
+    return ratio(cell_cross_entropy(log_probabilities, counts).sum(), counts.sum())
 
 
 def classification_loss(image_logits: Tensor, presence: Tensor, known: Tensor) -> Tensor:
@@ -65,16 +76,59 @@ def classification_loss(image_logits: Tensor, presence: Tensor, known: Tensor) -
     return ratio(torch.where(known, losses, 0.0).sum(), known.sum())
 
 
-def distillation_loss(log_probabilities: Tensor, teacher: Tensor, weights: Tensor, valid: Tensor) -> Tensor:
+class Teacher(NamedTuple):
+    """A teacher on one grid, without gradient, with what each of its students needs of it; made by `as_teacher`.
+
+    probabilities: q (N, K, h, w); negative_entropy: sum_k q_k log q_k (N, h, w); cross_entropy: - sum_k n t_k log q_k
+    (N, h, w); right: argmax_k q_k = argmax_k t_k, (N, h, w) bool. The last two are None without labels.
+    """
+
+    probabilities: Tensor
+    negative_entropy: Tensor
+    cross_entropy: Tensor | None = None
+    right: Tensor | None = None
+
+
+@torch.no_grad()
+def as_teacher(log_probabilities: Tensor, counts: Tensor | None = None) -> Teacher:
+    """Make a teacher of log q (N, K, h, w), and of the counts n(u) t_k(u) of the labels if it is to be verified.
+
+    Where classes share the largest fraction of a cell, each of them is right.
+    """
+    probabilities = log_probabilities.exp()
+    negative_entropy = (probabilities * log_probabilities).sum(dim=1)
+    if counts is None:
+        return Teacher(probabilities, negative_entropy)
+    # amax and not argmax, which is a hundred times slower on a CPU where classes are not the innermost dimension.
+    largest = counts == counts.amax(dim=1, keepdim=True)
+    right = (probabilities * largest).amax(dim=1) == probabilities.amax(dim=1)
+    return Teacher(probabilities, negative_entropy, cell_cross_entropy(log_probabilities, counts), right)
+
+
+def distillation_loss(log_probabilities: Tensor, teacher: Teacher, valid: Tensor, gate: Tensor | None = None) -> Tensor:
     """Kullback-Leibler divergence from teacher to student, a mean over valid pixels.
 
-    L = sum_u w(u) sum_k q_k(u) (log q_k(u) - log p_k(u)) / sum_u n(u). log p: (N, K, h, w) of the student; teacher: q
-    (N, K, h, w), detached here; weights: w (N, h, w), n(u) for `distill`, n(u) times the gate for `verified`; valid:
-    n (N, h, w). Times T^2 where both were taken at temperature T.
+    L = sum_u n(u) g(u) sum_k q_k(u) (log q_k(u) - log p_k(u)) / sum_u n(u). log_probabilities: log p of the student,
+    (N, K, h, w); valid: n (N, h, w); gate: g (N, h, w), 1 without one (`distill`), `verified_gate` for `verified`. To
+    be multiplied by T^2 where p and q were taken at temperature T.
     """
-    teacher = teacher.detach()
-    divergence = torch.xlogy(teacher, teacher).sum(dim=1) - (teacher * log_probabilities).sum(dim=1)
+    divergence = teacher.negative_entropy - (teacher.probabilities * log_probabilities).sum(dim=1)
+    weights = valid if gate is None else valid * gate
     return ratio((weights * divergence).sum(), valid.sum())
+
+
+def verified_gate(cross_entropy: Tensor, teacher: Teacher) -> Tensor:
+    """Where a teacher may speak: g (N, h, w) bool (this project's variant `verified`).
+
+    g(u) = [ argmax_k q_k(u) = argmax_k t_k(u) ] * [ - sum_k t_k(u) log q_k(u) < - sum_k t_k(u) log p_k(u) ]:
+
+    the teacher is right, and gives the truth more likelihood than the student does. cross_entropy: the student's
+    `cell_cross_entropy` against the labels' counts (N, h, w); teacher: made with the same counts. A cell without valid
+    pixels has g = 0. Raises ValueError for a teacher without labels.
+    """
+    if teacher.cross_entropy is None or teacher.right is None:
+        raise ValueError("the teacher was made without the labels' counts: call as_teacher(log_probabilities, counts)")
+    return teacher.right & (teacher.cross_entropy < cross_entropy.detach())
 
 
 def hard_label_loss(log_probabilities: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
@@ -85,10 +139,14 @@ def hard_label_loss(log_probabilities: Tensor, teacher: Tensor, valid: Tensor) -
     cells.
     """
     decisions = teacher.detach().argmax(dim=1)
-    size = _grid(log_probabilities)
+    if grid(decisions) == grid(log_probabilities):
+        losses = F.nll_loss(log_probabilities, decisions, reduction="none")
+        return ratio((losses * valid).sum(), valid.sum())
     num_classes = log_probabilities.shape[1]
-    counts = class_counts(decisions, num_classes, size, ignore_index=-1, pixel_weights=valid)
-    return cell_segmentation_loss(log_probabilities, counts.to(log_probabilities))
+    counts = class_counts(
+        decisions, num_classes, grid(log_probabilities), ignore_index=-1, pixel_weights=valid.to(log_probabilities)
+    )
+    return cell_segmentation_loss(log_probabilities, counts)
 
 
 def presence_distillation_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
@@ -106,21 +164,6 @@ def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     return ratio((valid * (2 - 2 * similarity)).sum(), valid.sum())
 
 
-def verified_gate(student: Tensor, teacher: Tensor, fractions: Tensor) -> Tensor:
-    """Where a teacher may speak: g (N, h, w) of 0 and 1, float, without gradient (this project's variant `verified`).
-
-    g(u) = [ argmax_k q_k(u) = argmax_k t_k(u) ] * [ sum_k t_k(u) log q_k(u) > sum_k t_k(u) log p_k(u) ],
-    t the class fractions of the labels in cell u, q the teacher's and p the student's probabilities: the teacher is
-    right, and gives the truth more likelihood than the student does. student: log p; teacher: q; fractions: t, all
-    (N, K, h, w).
-    """
-    student = student.detach()
-    teacher = teacher.detach()
-    right = teacher.argmax(dim=1) == fractions.argmax(dim=1)
-    surer = (fractions * (teacher.clamp_min(torch.finfo(teacher.dtype).tiny).log() - student)).sum(dim=1) > 0
-    return (right & surer).to(student.dtype)
-
-
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
@@ -134,17 +177,23 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def grid(tensor: Tensor) -> tuple[int, int]:
+    """The (height, width) of a tensor (..., h, w)."""
+    return tensor.shape[-2], tensor.shape[-1]
+
+
+def common_grid(first: Tensor, second: Tensor) -> tuple[int, int]:
+    """The coarser of two tensors' grids, in each direction."""
+    return min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1])
+
+
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring (N, C, h, w) to a finer grid bilinearly (align_corners=False); to a coarser one use `average_cells`."""
-    if _grid(logits) == size:
+    """Bring (N, C, h, w) to another grid bilinearly (align_corners=False)."""
+    if grid(logits) == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 def average_cells(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Average (N, C, h, w) over the cells of a grid that is nowhere finer."""
-    return maps if _grid(maps) == size else F.adaptive_avg_pool2d(maps, size)
-
-
-def _grid(tensor: Tensor) -> tuple[int, int]:
-    return tensor.shape[-2], tensor.shape[-1]
+    return maps if grid(maps) == size else F.adaptive_avg_pool2d(maps, size)

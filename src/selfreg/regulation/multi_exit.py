@@ -8,9 +8,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from selfreg.regulation.dry_run import Tap, find_own_map
 from selfreg.regulation.exits import ClassMapExit, Exit
 from selfreg.regulation.outputs import ExitOutputs, main_output
-from selfreg.regulation.taps import Tap, Taps, find_taps, pick
+from selfreg.regulation.taps import Taps, find_taps, pick
 
 FINEST_STRIDE = 4
 
@@ -84,12 +85,15 @@ class MultiExit(nn.Module):
         parameter = next(network.parameters(), None)
         if parameter is not None:
             self.exits.to(parameter.device)
+        self.own_map = find_own_map(network, num_classes, image_size)
         self._record = _Record()
         self._handles = self._install()
 
     def _install(self) -> list[RemovableHandle]:
         modules = dict(self.network.named_modules())
         names = dict.fromkeys(tap.name.split("@")[0] for tap in self.taps)
+        if self.own_map is not None:
+            names[self.own_map] = None
         return [modules[name].register_forward_hook(_Hook(self._record, name)) for name in names]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -105,15 +109,18 @@ class MultiExit(nn.Module):
         try:
             result = self.network(*args, **kwargs)
             stages = [_stage(tap, record.outputs, args, kwargs) for tap in self.taps]
+            own_map = None if self.own_map is None else record.outputs[self.own_map]
         finally:
             record.active = False
             record.outputs.clear()
-        stages.append(main_output(result))
+        output = main_output(result)
+        stages.append(output if own_map is None else own_map)
         given = [exit_(stage) for exit_, stage in zip(self.exits, stages, strict=True)]
         return ExitOutputs(
-            class_maps=[class_map for class_map, _, _ in given],
+            class_maps=[class_map for class_map, _, _ in given[:-1]] + [output],
             image_logits=[image_logits for _, image_logits, _ in given],
             features=[features for _, _, features in given] if self.features else [],
+            own_map=own_map,
         )
 
     def release(self) -> nn.Module:

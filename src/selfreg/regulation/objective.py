@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from selfreg.regulation import losses
 from selfreg.regulation.outputs import ExitOutputs
-from selfreg.regulation.targets import CellLabels, class_fractions, class_presence
+from selfreg.regulation.step import Step
 
 VARIANTS = ("authors", "distill", "feature", "verified")
 
@@ -137,7 +136,54 @@ class SelfRegulation:
         """
         self._check(outputs, labels, progress, image_labels, confidence)
         with torch.autocast(labels.device.type, enabled=False):
-            return _Step(self, outputs, labels, progress, image_labels, confidence).terms()
+            return self._terms(outputs, labels, progress, image_labels, confidence)
+
+    def _terms(
+        self,
+        outputs: ExitOutputs,
+        labels: Tensor,
+        progress: float,
+        image_labels: Tensor | None,
+        confidence: Tensor | None,
+    ) -> LossTerms:
+        warm = self.regulation_weight(progress)
+        weights = {
+            "segmentation": self.segmentation_weight,
+            "classification": self.classification_weight,
+            "sr_f": warm * self.sr_f_weight,
+            "sr_l": warm * self.sr_l_weight,
+        }
+        step = Step(
+            outputs,
+            labels,
+            variant=self.variant,
+            exit_resolution=self.exit_resolution,
+            ignore_index=self.ignore_index,
+            temperature=self.temperature,
+            class_weights=self.class_weights,
+            image_labels=image_labels,
+            confidence=confidence,
+        )
+        # Segmentation last: autograd runs the latest first, so that the own output's label-resolution tensors are gone
+        # before self-regulation asks for its own, and the peak of memory stays that of the plain network.
+        computed = {
+            "sr_l": step.sr_l,
+            "sr_f": step.sr_f,
+            "classification": step.classification,
+            "segmentation": step.segmentation,
+        }
+        total = _keep_graph(outputs)
+        raw: dict[str, Tensor] = {}
+        for name, term in computed.items():
+            raw[name] = self._reduce(term(), total) if weights[name] > 0 else torch.zeros_like(total)
+        for name, weight in weights.items():
+            if weight > 0:
+                total = total + weight * raw[name]
+        return LossTerms(**raw, total=total, weights=weights)
+
+    def _reduce(self, values: list[Tensor], zero: Tensor) -> Tensor:
+        total = sum(values, start=zero)
+        return total / len(values) if self.reduction == "mean" and values else total
 
     def _check(
         self,
@@ -180,189 +226,14 @@ class SelfRegulation:
             _check_range(labels, num_classes, self.ignore_index)
 
 
-class _Step:
-    """One step's tensors, and what its terms share: labels per grid, log-probabilities per exit."""
+def _keep_graph(outputs: ExitOutputs) -> Tensor:
+    """A zero that depends on every output, so that each exit's parameters get a gradient whatever the weights.
 
-    def __init__(
-        self,
-        objective: SelfRegulation,
-        outputs: ExitOutputs,
-        labels: Tensor,
-        progress: float,
-        image_labels: Tensor | None,
-        confidence: Tensor | None,
-    ) -> None:
-        self.objective = objective
-        self.outputs = outputs
-        self.labels = labels
-        self.image_labels = image_labels
-        self.confidence = confidence
-        self.maps = [losses.full_precision(class_map) for class_map in outputs.class_maps]
-        num_classes = self.maps[0].shape[1]
-        weights = objective.class_weights
-        self.class_weights = None if weights is None else weights.to(self.maps[0])
-        self.cells = CellLabels(
-            labels,
-            num_classes,
-            ignore_index=objective.ignore_index,
-            confidence=confidence,
-            class_weights=self.class_weights,
-        )
-        self.known = (labels != objective.ignore_index).flatten(1).any(dim=1)
-        warm = objective.regulation_weight(progress)
-        self.weights = {
-            "segmentation": objective.segmentation_weight,
-            "classification": objective.classification_weight,
-            "sr_f": warm * objective.sr_f_weight,
-            "sr_l": warm * objective.sr_l_weight,
-        }
-        if objective.exit_resolution == "label":
-            self.maps = [losses.resize_logits(class_map, _grid(labels)) for class_map in self.maps]
-        self.students = self._on_exit_grids()
-        self._log_probabilities: dict[tuple[int, float], Tensor] = {}
-
-    def terms(self) -> LossTerms:
-        zero = self._keep_graph()
-        # SR comes before the own output's segmentation term, so that autograd, which runs the latest first, is done
-        # with that term's label-resolution tensors before SR asks for its own: the peak of memory stays the base's.
-        computed: dict[str, Callable[[], Tensor]] = {
-            "sr_l": self._sr_l,
-            "sr_f": self._sr_f,
-            "classification": self._classification,
-            "segmentation": self._segmentation,
-        }
-        raw = {name: term() if self.weights[name] > 0 else zero.detach() for name, term in computed.items()}
-        total = zero
-        for name, weight in self.weights.items():
-            if weight > 0:
-                total = total + weight * raw[name]
-        return LossTerms(**raw, total=total, weights=self.weights)
-
-    # --- the four terms ---
-
-    def _segmentation(self) -> Tensor:
-        at_exits = [self._exit_segmentation(index) for index in range(len(self.maps) - 1)]
-        return self._reduce([*at_exits, self._label_segmentation(self.maps[-1])])
-
-    def _exit_segmentation(self, index: int) -> Tensor:
-        if self.objective.exit_resolution == "label":
-            return self._label_segmentation(self.maps[index])
-        counts = self.cells.weighted_counts(_grid(self.maps[index]))
-        return losses.cell_segmentation_loss(self._log_p(index, 1.0), counts)
-
-    def _label_segmentation(self, class_map: Tensor) -> Tensor:
-        return losses.segmentation_loss(
-            class_map,
-            self.labels,
-            ignore_index=self.objective.ignore_index,
-            class_weights=self.class_weights,
-            confidence=self.confidence,
-        )
-
-    def _classification(self) -> Tensor:
-        known = self.known
-        presence = self.image_labels
-        if presence is None:
-            presence = class_presence(self.labels, self.maps[0].shape[1], ignore_index=self.objective.ignore_index)
-        else:
-            known = torch.ones_like(known)
-        return self._reduce([losses.classification_loss(z, presence, known) for z in self.outputs.image_logits])
-
-    def _sr_f(self) -> Tensor:
-        students = range(1, len(self.maps))
-        if self.objective.variant == "feature":
-            return self._reduce([self._feature(index) for index in students])
-        if self.objective.variant == "authors":
-            teacher = self.students[0]
-            valid = self.cells.valid(_grid(teacher)) / _pixels_per_cell(self.labels, teacher)
-            return self._reduce([losses.hard_label_loss(self._log_p(index, 1.0), teacher, valid) for index in students])
-        return self._distill(0, students)
-
-    def _sr_l(self) -> Tensor:
-        students = range(len(self.maps) - 1)
-        if self.objective.variant == "authors":
-            *student_logits, teacher = self.outputs.image_logits
-            known = torch.ones_like(self.known) if self.image_labels is not None else self.known
-            return self._reduce([losses.presence_distillation_loss(z, teacher, known) for z in student_logits])
-        return self._distill(len(self.maps) - 1, students)
-
-    def _distill(self, teacher_index: int, students: range) -> Tensor:
-        temperature = self.objective.temperature
-        with torch.no_grad():
-            teacher = self._log_p(teacher_index, temperature).exp()
-        return self._reduce([self._distill_one(index, teacher) for index in students])
-
-    def _distill_one(self, index: int, teacher: Tensor) -> Tensor:
-        temperature = self.objective.temperature
-        student = self.students[index]
-        size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-        if size == _grid(student):
-            log_p = self._log_p(index, temperature)
-        else:
-            log_p = (losses.average_cells(student, size) / temperature).log_softmax(dim=1)
-        with torch.no_grad():
-            teacher = losses.average_cells(teacher, size)
-            valid = self.cells.valid(size)
-            weights = valid
-            if self.objective.variant == "verified":
-                weights = valid * losses.verified_gate(log_p, teacher, class_fractions(self.cells.counts(size)))
-        return losses.distillation_loss(log_p, teacher, weights, valid) * temperature**2
-
-    def _feature(self, index: int) -> Tensor:
-        teacher, student = self.outputs.features[0], self.outputs.features[index]
-        size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-        student = losses.average_cells(losses.full_precision(student), size)
-        teacher = losses.average_cells(losses.full_precision(teacher).detach(), size)
-        return losses.feature_loss(student, teacher, self.cells.valid(size))
-
-    # --- shared ---
-
-    def _on_exit_grids(self) -> list[Tensor]:
-        """The class maps as SR compares them: the own output averaged to the finest exit's grid where it is finer."""
-        if (
-            self.objective.exit_resolution == "label"
-            or len(self.maps) == 1
-            or self.weights["sr_f"] + self.weights["sr_l"] == 0
-        ):
-            return self.maps
-        finest = max((_grid(class_map) for class_map in self.maps[:-1]), key=lambda grid: grid[0] * grid[1])
-        own = self.maps[-1]
-        size = (min(own.shape[2], finest[0]), min(own.shape[3], finest[1]))
-        return [*self.maps[:-1], losses.average_cells(own, size)]
-
-    def _log_p(self, index: int, temperature: float) -> Tensor:
-        key = (index, temperature)
-        if key not in self._log_probabilities:
-            with torch.enable_grad():
-                logits = self.students[index]
-                logits = logits if temperature == 1.0 else logits / temperature
-                self._log_probabilities[key] = logits.log_softmax(dim=1)
-        return self._log_probabilities[key]
-
-    def _reduce(self, values: list[Tensor]) -> Tensor:
-        if not values:
-            return self.maps[-1].new_zeros(())
-        total = torch.stack(values).sum()
-        return total / len(values) if self.objective.reduction == "mean" else total
-
-    def _keep_graph(self) -> Tensor:
-        """A zero that depends on every output, so that each exit's parameters get a gradient whatever the weights.
-
-        Sums over empty slices: no arithmetic, and no NaN from an infinite logit. Class maps reach the loss by their own
-        terms, and are listed only where those are off.
-        """
-        kept = list(self.outputs.image_logits) + list(self.outputs.features)
-        if self.weights["segmentation"] == 0:
-            kept += self.outputs.class_maps
-        return torch.stack([losses.full_precision(tensor[:0]).sum() for tensor in kept]).sum().to(self.maps[0].dtype)
-
-
-def _grid(tensor: Tensor) -> tuple[int, int]:
-    return tensor.shape[-2], tensor.shape[-1]
-
-
-def _pixels_per_cell(labels: Tensor, class_map: Tensor) -> float:
-    return labels.shape[1] * labels.shape[2] / (class_map.shape[2] * class_map.shape[3])
+    Image logits lie behind every parameter of an exit but the projection of features. Sums over empty slices: no
+    arithmetic on any map, and no NaN from an infinite logit.
+    """
+    tensors = (*outputs.image_logits, *outputs.features)
+    return torch.stack([losses.full_precision(tensor[:0]).sum() for tensor in tensors]).sum()
 
 
 def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -371,7 +242,7 @@ def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _check_range(labels: Tensor, num_classes: int, ignore_index: int) -> None:
-    wrong = (labels != ignore_index) & ((labels < 0) | (labels >= num_classes))
-    if bool(wrong.any()):
-        value = int(labels[wrong][0])
+    lowest, highest = torch.aminmax(labels.masked_fill(labels == ignore_index, 0))
+    if lowest < 0 or highest >= num_classes:
+        value = int(lowest if lowest < 0 else highest)
         raise ValueError(f"label {value} is neither in 0..{num_classes - 1} nor ignore_index = {ignore_index}")

@@ -15,12 +15,15 @@ class ExitOutputs(NamedTuple):
     class_maps: floating (N, K, h_i, w_i) logits F_i, each at its exit's own resolution.
     image_logits: floating (N, K) logits z_i of "this class occurs in the image".
     features: floating (N, width, h_i, w_i) stage features projected to one width; empty unless asked for.
+    own_map: floating (N, K, h, w), the own output before the network's final upsampling, where it has one; at this
+    resolution self-regulation compares it, while its segmentation term is taken on class_maps[-1].
     Source: METHOD of the paper (exits of its method figure).
     """
 
     class_maps: list[Tensor]
     image_logits: list[Tensor]
     features: list[Tensor] = []  # noqa: RUF012 - a NamedTuple's default, never written to
+    own_map: Tensor | None = None
 
 
 def main_output(result: Any) -> Tensor:
