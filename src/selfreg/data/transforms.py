@@ -57,32 +57,44 @@ def draw_span(length: int, size: int, scale: float, generator: np.random.Generat
 
 def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resizes (H, W, 3) uint8 to (height, width, 3) uint8: bilinear, antialiased when it shrinks."""
-    if image.shape[:2] == (height, width):
-        return image
-    tensor = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None]
-    resized = functional.interpolate(tensor, (height, width), mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0).numpy()
+    return _resize(image, height, width).permute(1, 2, 0).numpy()
 
 
 def normalise(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(H, W, 3) uint8 to float32 (3, H, W): (image / 255 - mean) / std."""
+    return _normalise(_planes(image), mean, std)
+
+
+def _planes(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) uint8, maybe mirrored or read-only, to a tensor (3, H, W) over rows of RGB."""
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
+
+
+def _resize(image: NDArray[np.uint8], height: int, width: int) -> Tensor:
+    """(H, W, 3) uint8 to (3, height, width) uint8; 8-bit rows of RGB are torch's fast path."""
+    planes = _planes(image)
+    if planes.shape[1:] == (height, width):
+        return planes
+    return functional.interpolate(planes[None], (height, width), mode="bilinear", antialias=True)[0]
+
+
+def _normalise(planes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float64))
-    return _affine(image, np.diag(scale), -np.asarray(mean) / np.asarray(std))
+    return _affine(planes, np.diag(scale), -np.asarray(mean) / np.asarray(std))
 
 
-def _affine(image: NDArray[np.uint8], matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Tensor:
-    """`matrix @ pixel + shift` for every pixel: (H, W, 3) uint8 to float32 (3, H, W)."""
-    height, width = image.shape[:2]
-    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).view(-1, 3).to(torch.float32)
+def _affine(planes: Tensor, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Tensor:
+    """`matrix @ pixel + shift` for every pixel: (3, H, W) uint8 to float32 (3, H, W)."""
+    pixels = planes.contiguous().view(3, -1).to(torch.float32)
     weights = torch.from_numpy(matrix.astype(np.float32))
-    return torch.addmm(torch.from_numpy(shift.astype(np.float32))[:, None], weights, pixels.T).view(3, height, width)
+    return torch.addmm(torch.from_numpy(shift.astype(np.float32))[:, None], weights, pixels).view(planes.shape)
 
 
-def colour_matrix(image: NDArray[np.uint8], strength: float, generator: np.random.Generator) -> NDArray[np.float64]:
+def colour_matrix(planes: Tensor, strength: float, generator: np.random.Generator) -> NDArray[np.float64]:
     """Draws brightness, contrast and saturation, in this order, and gives them as one map of pixel values.
 
     Args:
-        image: (H, W, 3) uint8; its mean grey is the fixed point of contrast.
+        planes: (3, H, W) uint8; its mean grey (of every fourth row and column) is the fixed point of contrast.
         strength: each factor is uniform in [1 - strength, 1 + strength].
         generator: the source of chance; three numbers are drawn.
 
@@ -91,7 +103,8 @@ def colour_matrix(image: NDArray[np.uint8], strength: float, generator: np.rando
         three as in torchvision; values are clipped once at the end instead of after each.
     """
     brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, size=3)
-    grey = float(image[::4, ::4].reshape(-1, 3).mean(axis=0) @ _LUMA) * brightness
+    means = planes[:, ::4, ::4].to(torch.float32).mean(dim=(1, 2)).numpy()
+    grey = float(means @ _LUMA) * brightness
     matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
     shift = np.full((3, 1), (1 - contrast) * grey)
     return np.hstack([matrix * (brightness * contrast), shift])
@@ -109,7 +122,7 @@ class TrainingTransform:
     Attributes:
         crop_size: (height, width) of the result in pixels.
         scale: range of the random scale, uniform; (1, 1) for none.
-        flip: mirror every second image left to right.
+        flip: mirror every second window of the image left to right.
         colour: brightness, contrast and saturation factors of 1 - colour to 1 + colour; 0 for none.
         mean, std: of the three channels, for pixel values of 0..1.
         short_side: before the random scale, the image counts as resized so that its short side has this length.
@@ -156,14 +169,15 @@ class TrainingTransform:
         rows, columns = self.draw_window(pair.mask.shape[0], pair.mask.shape[1], generator)
         mirrored = self.flip and generator.random() < 0.5
         window = pair.image[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
-        resized = resize_bilinear(window, rows.size, columns.size)
-        image = self._place(self._coloured(resized, generator), rows, columns, 0.0)
-        grid = np.ix_(rows.nearest(), columns.nearest())
-        mask = self._place(torch.from_numpy(pair.mask[grid]).long(), rows, columns, IGNORE_INDEX)
-        if confidence is not None:
-            sure = self._place(torch.from_numpy(confidence[grid]), rows, columns, 0.0)
-            return _mirror(image, mirrored), _mirror(mask, mirrored), _mirror(sure, mirrored)
-        return _mirror(image, mirrored), _mirror(mask, mirrored), None
+        planes = _resize(window[:, ::-1] if mirrored else window, rows.size, columns.size)
+        image = self._place(self._coloured(planes, generator), rows, columns, 0.0)
+        across = columns.nearest()[::-1] if mirrored else columns.nearest()
+        labels = pair.mask.take(rows.nearest(), 0).take(across, 1)
+        mask = self._place(torch.from_numpy(labels).long(), rows, columns, IGNORE_INDEX)
+        if confidence is None:
+            return image, mask, None
+        sure = torch.from_numpy(confidence.take(rows.nearest(), 0).take(across, 1))
+        return image, mask, self._place(sure, rows, columns, 0.0)
 
     def draw_window(self, height: int, width: int, generator: np.random.Generator) -> tuple[Span, Span]:
         """Chooses scale and place of the crop of a height x width image: (rows, columns)."""
@@ -173,13 +187,13 @@ class TrainingTransform:
         rows = draw_span(height, self.crop_size[0], scale, generator)
         return rows, draw_span(width, self.crop_size[1], scale, generator)
 
-    def _coloured(self, image: NDArray[np.uint8], generator: np.random.Generator) -> Tensor:
-        """Colour and normalisation in one pass: (h, w, 3) uint8 to float32 (3, h, w)."""
+    def _coloured(self, planes: Tensor, generator: np.random.Generator) -> Tensor:
+        """Colour and normalisation in one pass: (3, h, w) uint8 to float32 (3, h, w)."""
         if self.colour == 0:
-            return normalise(image, self.mean, self.std)
-        colour = colour_matrix(image, self.colour, generator)
+            return _normalise(planes, self.mean, self.std)
+        colour = colour_matrix(planes, self.colour, generator)
         mean, std = np.asarray(self.mean), np.asarray(self.std)
-        result = _affine(image, colour[:, :3] / (255 * std)[:, None], (colour[:, 3] / 255 - mean) / std)
+        result = _affine(planes, colour[:, :3] / (255 * std)[:, None], (colour[:, 3] / 255 - mean) / std)
         for channel, (low, high) in enumerate(zip(-mean / std, (1 - mean) / std, strict=True)):
             result[channel].clamp_(float(low), float(high))
         return result
@@ -191,7 +205,3 @@ class TrainingTransform:
         crop = values.new_full((*values.shape[:-2], *self.crop_size), padding)
         crop[..., rows.offset : rows.offset + rows.size, columns.offset : columns.offset + columns.size] = values
         return crop
-
-
-def _mirror(values: Tensor, mirrored: bool) -> Tensor:
-    return values.flip(-1) if mirrored else values
