@@ -15,7 +15,8 @@ def test_importing_selfreg_loads_neither_lightning_nor_transformers() -> None:
 
 
 def test_help_loads_no_torch() -> None:
-    code = "import sys; sys.argv = ['selfreg', '--help']\nfrom selfreg.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code = "import sys; sys.argv = ['selfreg', '--help']\nfrom selfreg.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 

@@ -210,6 +210,27 @@ def taps(
     print(f"\n{network}: {millions:.2f} M parameters at {num_classes} classes")
 
 
+@app.command("check-data")
+def check_data(
+    target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
+    kind: Annotated[str, typer.Option(help="Kind of data set in the folder: folder, voc, cityscapes, ...")] = "folder",
+    split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the JSON goes.")] = Path("check-data.json"),
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
+    overrides: Set = None,
+) -> None:
+    """Read every image and mask once; exit status 1 if any file is at fault."""
+    from selfreg.report.data_check import check, print_report, write_report, write_report_page
+
+    report = check(target, kind=kind, splits=split, overrides=overrides or ())
+    print_report(report)
+    print(f"report: {write_report(report, out)}", file=sys.stderr)
+    if html is not None:
+        print(f"page: {write_report_page(report, html)}", file=sys.stderr)
+    if report.errors:
+        raise typer.Exit(1)
+
+
 def _weights(name: str) -> Any:
     if name not in ("last", "best"):
         raise ValueError(f"--weights {name}: use last or best")

@@ -70,6 +70,15 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_bits(
     assert set(run.history("val/miou")) == {0, 1, 2}
 
 
+def test_the_last_epoch_is_validated_whatever_the_interval(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, training={"epochs": 3, "validate_every": 2}))
+    run = train(config, tmp_path / "run", progress_bar=False)
+    assert set(run.history("val/miou")) == {1, 2}
+    summary = run.summary()
+    assert summary is not None
+    assert summary["last_miou"] == pytest.approx(run.history("val/miou")[2])
+
+
 def test_a_run_that_ended_is_not_trained_again(whole: Run) -> None:
     before = whole.weights_path("last").stat().st_mtime_ns
     train(whole.config(), whole.folder, resume=True, progress_bar=False)
@@ -127,7 +136,7 @@ def test_arms_see_the_same_crops_in_the_same_order(tmp_path: Path) -> None:
         ("data.options.lenght=3", "lenght"),
         ("network.name=smp:DeepLabV4/resnet50", "DeepLabV3"),
         ("training.batch_size=100", "batch_size"),
-        ("trainng.epochs=1", "did you mean 'training.epochs'"),
+        ("trainng.epochs=1", "did you mean 'training'"),
         ("data.kind=folder", "data.root"),
     ],
 )

@@ -89,7 +89,7 @@ class Predictor:
 
     def _classes(self, image: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
         height, width = image.shape[:2]
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
+        pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
         normalised = (pixels.float() / 255 - self.mean) / self.std
         views = [
             (scale * zoom, mirror) for scale in self.scales for mirror in ((False, True) if self.flip else (False,))

@@ -16,6 +16,7 @@ class Checkpoints(L.Callback):
         self.run = run
         self.best_miou = -1.0
         self.best_epoch = -1
+        self.miou: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
@@ -25,16 +26,24 @@ class Checkpoints(L.Callback):
         """Take up where the interrupted run stood."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """The last epoch is validated whatever `validate_every` says."""
+        self.miou = None
+        if trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Remember what this epoch's validation gave."""
+        self.miou = float(trainer.callback_metrics["val/miou"])
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Runs after the epoch's validation."""
         task = pl_module
         if not isinstance(task, SegmentationTask):
             raise TypeError(f"Checkpoints belongs to a SegmentationTask, not to {type(task).__name__}")
-        validated = (trainer.current_epoch + 1) % task.config.training.validate_every == 0
-        miou = float(trainer.callback_metrics.get("val/miou", -1.0))
-        better = validated and miou > self.best_miou
-        if better:
-            self.best_miou, self.best_epoch = miou, trainer.current_epoch
+        better = self.miou is not None and self.miou > self.best_miou
+        if self.miou is not None and better:
+            self.best_miou, self.best_epoch = self.miou, trainer.current_epoch
         if trainer.is_global_zero:
             if better:
                 self.run.save_weights("best", task.network)

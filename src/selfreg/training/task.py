@@ -84,7 +84,7 @@ class SegmentationTask(L.LightningModule):
             total = segmentation_loss(main_output(self.model(images)), masks, class_weights=self.class_weights)
             raw = {"segmentation": total}
         if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(value):.4g}" for name, value in raw.items())
+            values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in raw.items())
             indices = batch["index"].tolist()
             raise ValueError(
                 f"the loss is not finite at step {self.global_step} ({values}; images {indices}); lower "
