@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from selfreg.networks import DeepLabV2
 from selfreg.networks.deeplab_v2 import DilatedClassifiers
+from selfreg.regulation import MultiExit
 
 
 def test_the_last_two_stages_are_dilated_by_2_and_4() -> None:
@@ -70,6 +71,19 @@ def test_several_scales_give_the_largest_logit_of_any() -> None:
         largest = torch.stack([scaled(logits, 12, 8) for logits in coarse]).amax(0)
         torch.testing.assert_close(several(images), scaled(largest, 96, 64))
         assert not torch.equal(several(images), one(images))
+
+
+def test_exits_at_several_scales_see_the_image_itself() -> None:
+    torch.manual_seed(0)
+    network = DeepLabV2("resnet10t", 3, scales=(1.0, 0.5))
+    outputs = MultiExit(network, 3).train()(torch.randn(2, 3, 64, 96))
+    assert [tuple(class_map.shape[2:]) for class_map in outputs.class_maps] == [
+        (16, 24),
+        (16, 24),
+        (8, 12),
+        (8, 12),
+        (64, 96),
+    ]
 
 
 @pytest.mark.parametrize("scales", [(), (0.5, 1.0)])
