@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 IntArray = NDArray[np.integer[Any]]
 
+CHUNK = 1 << 17
+"""Pixels that ``confusion_matrix`` takes at a time: what they need stays in the processor's cache."""
+
 
 class Maps(NamedTuple):
     """A prediction and its label map in one code: classes are 0..num_classes-1, void is ``num_classes``.
@@ -30,6 +33,14 @@ def check_classes(num_classes: int, ignore_index: int) -> None:
         )
 
 
+def check_shapes(prediction: IntArray, label: IntArray) -> None:
+    """Raise ValueError unless a prediction has the shape of its label."""
+    if prediction.shape != label.shape:
+        raise ValueError(
+            f"prediction {prediction.shape} and label {label.shape} differ in shape; resize the prediction to the label"
+        )
+
+
 def compact(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> Maps:
     """Check a prediction against its label map and bring both into one code (see ``Maps``).
 
@@ -38,15 +49,12 @@ def compact(prediction: Any, label: Any, num_classes: int, ignore_index: int = 2
     """
     check_classes(num_classes, ignore_index)
     predicted, labelled = np.asarray(prediction), np.asarray(label)
-    if predicted.shape != labelled.shape:
-        raise ValueError(
-            f"prediction {predicted.shape} and label {labelled.shape} differ in shape; "
-            "resize the prediction to the label"
-        )
+    check_shapes(predicted, labelled)
     code = np.min_scalar_type(num_classes)
     labelled = _encode(labelled, "label", num_classes, ignore_index, code)
     predicted = _encode(predicted, "prediction", num_classes, ignore_index, code)
-    return Maps(np.where(labelled == num_classes, labelled, predicted), labelled, num_classes)
+    predicted = np.maximum(predicted, (labelled == num_classes) * code.type(num_classes))
+    return Maps(predicted, labelled, num_classes)
 
 
 def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, code: np.dtype[Any]) -> IntArray:
@@ -54,10 +62,15 @@ def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, co
         raise ValueError(f"{name} holds {values.dtype}, not integers; give class indices (the argmax of logits)")
     if values.size == 0:
         return values.astype(code)
-    if values.min() >= 0 and values.max() < num_classes:
+    lowest, highest = values.min(), values.max()
+    if lowest >= 0 and highest < num_classes:
         return values.astype(code)
+    if lowest >= 0 and highest <= np.iinfo(code).max:
+        values = values.astype(code)  # eight times less to look through than int64
     void = values == ignore_index
-    outside = ((values < 0) | (values >= num_classes)) & ~void
+    outside = values >= num_classes
+    outside |= values < 0
+    outside ^= void
     if outside.any():
         found = np.unique(values[outside])
         raise ValueError(
@@ -65,7 +78,7 @@ def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, co
             f"it must hold 0 to {num_classes - 1}, or {ignore_index} for void"
         )
     encoded = values.astype(code)
-    encoded[void] = num_classes
+    np.copyto(encoded, num_classes, where=void)
     return encoded
 
 
@@ -94,8 +107,14 @@ def confusion_matrix(prediction: Any, label: Any, num_classes: int, ignore_index
     Raises ValueError when a label or a prediction is out of range; a prediction may be ``ignore_index`` only where the
     label is.
     """
-    maps = compact(prediction, label, num_classes, ignore_index)
-    counts = pair_counts(maps.prediction, maps.label, num_classes)
+    check_classes(num_classes, ignore_index)
+    predicted, labelled = np.asarray(prediction), np.asarray(label)
+    check_shapes(predicted, labelled)
+    predicted, labelled = predicted.ravel(), labelled.ravel()
+    counts = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    for start in range(0, max(labelled.size, 1), CHUNK):
+        piece = slice(start, start + CHUNK)
+        counts += pair_counts(*compact(predicted[piece], labelled[piece], num_classes, ignore_index))
     if counts[:num_classes, num_classes].any():
         raise ValueError(
             f"prediction holds {ignore_index} at {int(counts[:num_classes, num_classes].sum())} labelled pixels; "

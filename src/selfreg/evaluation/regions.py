@@ -35,14 +35,35 @@ def find_components(codes: IntArray, excluded: tuple[int, ...]) -> Components:
     ids: IntArray = cc3d.connected_components(shifted, connectivity=8)
     areas = np.bincount(ids.ravel())
     areas[0] = 0
-    # One pixel per run of equal ids is enough to learn the class of each component.
-    starts = np.ones(ids.shape, dtype=bool)
-    np.not_equal(ids[:, 1:], ids[:, :-1], out=starts[:, 1:])
-    first = np.flatnonzero(starts)
+    first = _run_starts(ids)
     classes = np.zeros(len(areas), dtype=np.int64)
     classes[ids.ravel()[first]] = codes.ravel()[first]
     classes[0] = 0
     return Components(ids, areas, classes)
+
+
+def find_boxes(ids: IntArray, size: int) -> list[Box]:
+    """The box of each id 0..size-1 of a map ``(H, W)``, all in one pass; an empty one for an id that does not occur."""
+    height, width = ids.shape
+    first = _run_starts(ids)
+    last = np.append(first[1:], ids.size) - 1
+    owner = ids.ravel()[first]
+    low = np.tile([height, width], (size, 1))
+    high = np.zeros((size, 2), dtype=np.int64)
+    for axis, (start, stop) in enumerate([(first // width, first // width), (first % width, last % width)]):
+        np.minimum.at(low[:, axis], owner, start)
+        np.maximum.at(high[:, axis], owner, stop + 1)
+    return [
+        (slice(top, bottom), slice(left, right))
+        for (top, left), (bottom, right) in zip(low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def _run_starts(ids: IntArray) -> NDArray[np.intp]:
+    """Flat indices where a run of equal ids begins in a row: few, where single pixels are many."""
+    starts = np.ones(ids.shape, dtype=bool)
+    np.not_equal(ids[:, 1:], ids[:, :-1], out=starts[:, 1:])
+    return np.flatnonzero(starts)
 
 
 def count_within(ids: IntArray, selected: Mask, size: int) -> NDArray[np.int64]:

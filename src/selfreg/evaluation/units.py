@@ -11,8 +11,8 @@ from selfreg.evaluation.regions import (
     Box,
     Components,
     Mask,
-    bounding_box,
     count_within,
+    find_boxes,
     find_components,
     find_limbs,
     share_of,
@@ -136,10 +136,12 @@ def _find_parts(
     maps: Maps, thresholds: Thresholds, objects: Components, larger: Mask, squared: NDArray[np.float32]
 ) -> list[Part]:
     parts = []
+    boxes = find_boxes(objects.ids, len(objects.areas))
     for component in np.flatnonzero(larger).tolist():
-        inside = objects.ids == component
-        box = bounding_box(inside)
-        for limb, mask in find_limbs(inside[box], squared[box], thresholds.part_width, thresholds.minimum_area):
+        box = boxes[component]
+        for limb, mask in find_limbs(
+            objects.ids[box] == component, squared[box], thresholds.part_width, thresholds.minimum_area
+        ):
             rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, limb, strict=True))
             right = maps.prediction[rows, columns][mask] == objects.classes[component]
             parts.append(Part(component, (rows, columns), mask, right.size, int(right.sum())))
