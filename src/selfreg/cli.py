@@ -72,10 +72,17 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run [runs/NAME-OF-CONFIG].")] = None,
     overrides: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="One step, and what a run would take.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Train what CONFIG says."""
     from selfreg.config import load_config
+
+    if dry_run:
+        from selfreg.training.dry_run import dry_run as take_one_step
+
+        print("\n".join(take_one_step(load_config(config, overrides or ())).lines()))
+        return
     from selfreg.training import train as fit
 
     run = fit(
@@ -178,6 +185,26 @@ def compare(
     if html is not None:
         path = write_comparison(result, html, title=" / ".join(side.name for side in result.sides))
         print(f"page: {path}", file=sys.stderr)
+
+
+@app.command()
+def study(
+    config: Annotated[Path, typer.Argument(help="YAML configuration.")],
+    arms: Annotated[
+        str, typer.Option(help="base, mea, mea+f, mea+l, full, or NAME:section.key=value,...; commas between them.")
+    ] = "base,mea,mea+f,mea+l,full",
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm; seeds count up from the configuration's.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-study].")] = None,
+    overrides: Set = None,
+    jobs: Annotated[int, typer.Option(help="Runs at a time, each on a GPU or a share of the cores.")] = 1,
+    html: Annotated[Path | None, typer.Option("--html", help="Where the page goes [OUT/index.html].")] = None,
+) -> None:
+    """Train every arm with several seeds and say what the losses gain; started again, it goes on."""
+    from selfreg.study.ladder import run_study
+
+    folder = out or Path("runs") / f"{config.stem}-study"
+    if not run_study(config, folder, arms=arms, seeds=seeds, overrides=overrides or (), jobs=jobs, html=html):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from selfreg.config import load_config
 from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
 from selfreg.training import train
-from selfreg.training.fit import _describe
+from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
 from selfreg.training.task import SegmentationTask
 from tiny import selfreg, write_config
@@ -123,8 +123,8 @@ def test_arms_see_the_same_crops_in_the_same_order(tmp_path: Path) -> None:
     for workers in (0, 2):
         config = load_config(write_config(tmp_path, training={"workers": workers}))
         source = open_split(config, "train")
-        assert _describe(config, source).mean == input_statistics(config)[0]
-        batches.append([batch["image"] for batch in training_loader(config, source, _describe(config, source))])
+        assert describe(config, source).mean == input_statistics(config)[0]
+        batches.append([batch["image"] for batch in training_loader(config, source, describe(config, source))])
     assert all(torch.equal(first, second) for first, second in zip(*batches, strict=True))
 
 

@@ -75,6 +75,7 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: Maps) -> Ite
             box=failure.box,
             scores=tuple(f"{100 * coverage:.0f} % right" for coverage in coverages),
             change=gain * log2(1 + failure.area),
+            severity=(1 - coverages[-1]) * log2(1 + failure.area),
         )
 
 
@@ -105,7 +106,7 @@ def _overview(comparison: Comparison, index: int, pair: Pair, maps: Maps) -> Cas
 
 
 def _best(cases: list[Case], number: int) -> list[Case]:
-    return sorted(cases, key=lambda case: -abs(case.change))[:number]
+    return sorted(cases, key=lambda case: (-abs(case.change), -case.severity))[:number]
 
 
 def _spread(cases: list[Case], number: int) -> list[Case]:

@@ -56,7 +56,7 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
         if started.summary() is not None:
             return started
     train_source, val_source = _open_splits(config)
-    info = started.info() if started is not None else _describe(config, train_source)
+    info = started.info() if started is not None else describe(config, train_source)
     if len(info.class_names) != train_source.labels.num_classes:
         raise ValueError(
             f"{folder}: was started with {len(info.class_names)} classes, the data have "
@@ -84,7 +84,8 @@ def _open_splits(config: Config) -> tuple[Source, Source]:
     return train_source, val_source
 
 
-def _describe(config: Config, source: Source) -> RunInfo:
+def describe(config: Config, source: Source) -> RunInfo:
+    """What a run keeps of its data and its input."""
     mean, std = input_statistics(config)
     packages = {
         name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")

@@ -29,7 +29,8 @@ def survey(source: Source, description: str = "checking data") -> NDArray[np.int
     with ThreadPoolExecutor() as pool:
         console = Console(stderr=True)
         counts = track(pool.map(count, indices), description, total=len(indices), console=console, transient=True)
-        return np.sum(list(counts), axis=0)
+        total: NDArray[np.int64] = np.sum(list(counts), axis=0)
+        return total
 
 
 def balanced_weights(pixels: NDArray[np.int64]) -> Tensor:

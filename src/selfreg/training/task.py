@@ -10,8 +10,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from selfreg.config import Config
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
-from selfreg.regulation import MultiExit, SelfRegulation, main_output, segmentation_loss
+from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, main_output, segmentation_loss
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
+
+# what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
+AUXILIARY_WEIGHT = 0.4
 
 
 def regulation_of(config: Config) -> SelfRegulation:
@@ -42,16 +45,17 @@ class SegmentationTask(L.LightningModule):
         self.config = config
         self.total_steps = total_steps
         self.regulated = config.method.arm != "base"
+        self.objective = regulation_of(config)
+        own_auxiliary = tuple(getattr(network, "class_map_taps", ()))
+        # the exits draw their weights after the network, so that every arm starts from the same network
+        torch.manual_seed(config.seed + 1)
         if self.regulated:
-            # the exits draw their weights after the network, so that every arm starts from the same network
-            torch.manual_seed(config.seed + 1)
             method = config.method
             self.model: nn.Module = MultiExit(
                 network, num_classes, taps=method.taps, features=method.variant == "feature"
             )
-            self.objective = regulation_of(config)
         else:
-            self.model = network
+            self.model = MultiExit(network, num_classes, taps=own_auxiliary) if own_auxiliary else network
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
         self.class_weights: Tensor | None
@@ -66,23 +70,24 @@ class SegmentationTask(L.LightningModule):
     def set_class_weights(self, class_weights: Tensor | None) -> None:
         """Weight the segmentation terms by class, (K,) float32; the same in every arm."""
         self.class_weights = class_weights
-        if self.regulated:
-            self.objective.class_weights = class_weights
+        self.objective.class_weights = class_weights
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Draw dropout from the seed and the step alone, so that a resumed run draws what the whole one drew."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
 
+    def loss_of(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total loss of one batch at a progress in [0, 1], and the raw terms that it is made of."""
+        images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
+        if not self.regulated:
+            total = self._plain_loss(self.model(images), masks)
+            return total, {"segmentation": total}
+        terms = self.objective(self.model(images), masks, progress)
+        return terms.total, terms.raw()
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch; every term is logged, raw. Raises ValueError for a loss that is not finite."""
-        images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
-        if self.regulated:
-            progress = self.global_step / max(self.total_steps, 1)
-            terms = self.objective(self.model(images), masks, progress)
-            total, raw = terms.total, terms.raw()
-        else:
-            total = segmentation_loss(main_output(self.model(images)), masks, class_weights=self.class_weights)
-            raw = {"segmentation": total}
+        total, raw = self.loss_of(batch, progress=self.global_step / max(self.total_steps, 1))
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in raw.items())
             indices = batch["index"].tolist()
@@ -94,6 +99,17 @@ class SegmentationTask(L.LightningModule):
         for name, value in raw.items():
             self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated)
         return total
+
+    def _plain_loss(self, result: Any, masks: Tensor) -> Tensor:
+        """Cross-entropy of the network's own output, and 0.4 times that of its own auxiliary class maps (OCRNet's)."""
+        if not isinstance(result, ExitOutputs):
+            return segmentation_loss(main_output(result), masks, class_weights=self.class_weights)
+        *auxiliary, own = (
+            segmentation_loss(class_map, masks, class_weights=self.class_weights) for class_map in result.class_maps
+        )
+        # empty sums keep unused parameters in the graph, as DDP wants it
+        unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
+        return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Add one batch to the confusion matrix, at the labels' own resolution."""
