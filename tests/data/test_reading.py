@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fixtures.folder import patches, photograph
 from selfreg.data.labels import Labels
@@ -50,9 +50,7 @@ def test_every_usual_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     picture = Image.fromarray(photograph(9, 7)).convert(mode)
     path = tmp_path / ("i.jpg" if mode == "CMYK" else "i.png")
     picture.save(path)
-    image = read_image(path)
-    assert image.shape == (9, 7, 3)
-    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))
 
 
 def test_sixteen_bit_images_and_masks_are_refused(tmp_path: Path) -> None:
@@ -74,6 +72,18 @@ def test_void_becomes_255_and_a_value_out_of_range_is_named(tmp_path: Path) -> N
     assert read_mask(tmp_path / "m.png", Labels(("a", "b"), 11)).tolist() == [[0, 1, 255]]
     with pytest.raises(ValueError, match=r"m.png: mask holds 11; allowed: 0..1, 255 \(void 255\)"):
         read_mask(tmp_path / "m.png", Labels(("a", "b"), 255))
+
+
+@pytest.mark.parametrize("void", [None, 3, 255])
+def test_every_value_of_a_mask_is_checked(tmp_path: Path, void: int | None) -> None:
+    for value in range(256):
+        Image.fromarray(np.array([[0, 1, 2, value]], dtype=np.uint8)).save(tmp_path / "m.png")
+        if value < 3 or value == void:
+            expected = [[0, 1, 2, value if value < 3 else 255]]
+            assert read_mask(tmp_path / "m.png", Labels(("a", "b", "c"), void)).tolist() == expected
+        else:
+            with pytest.raises(ValueError, match=f"mask holds {value}; allowed"):
+                read_mask(tmp_path / "m.png", Labels(("a", "b", "c"), void))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -107,6 +117,30 @@ def test_a_turned_photograph_is_read_as_viewers_show_it(tmp_path: Path) -> None:
     pixels = photograph(8, 12)
     save_turned(tmp_path / "i.png", pixels)
     np.testing.assert_array_equal(read_image(tmp_path / "i.png"), np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_all_orientations_are_turned_as_pillow_turns_them(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"i{suffix}"
+    Image.fromarray(photograph(8, 12)).save(path, exif=exif)
+    with Image.open(path) as picture:
+        np.testing.assert_array_equal(read_image(path), np.asarray(ImageOps.exif_transpose(picture)))
+        np.testing.assert_array_equal(read_image(path, upright=False), np.asarray(picture))
+
+
+def test_colours_of_sixteen_bits_are_brought_to_eight(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + struct.pack(">6H", 0, 256, 65535, 4096, 40000, 255) for _ in range(2))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
+    (tmp_path / "i.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert read_image(tmp_path / "i.png").tolist() == [[[0, 1, 255], [16, 156, 0]]] * 2
 
 
 @pytest.mark.parametrize("upright", [True, False])

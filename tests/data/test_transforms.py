@@ -158,7 +158,7 @@ def middle_greys(seed: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_colour_follows_torchvision_where_nothing_is_clipped(seed: int) -> None:
-    image = np.kron(middle_greys(seed)[:10, :10], np.ones((4, 4, 1), dtype=np.uint8))
+    image = np.kron(middle_greys(seed)[:5, :5], np.ones((8, 8, 1), dtype=np.uint8))
     matrix = colour_matrix(torch.from_numpy(image).permute(2, 0, 1), 0.3, np.random.default_rng(seed))
     got = image @ matrix[:, :3].T + matrix[:, 3]
     brightness, contrast, saturation = np.random.default_rng(seed).uniform(0.7, 1.3, size=3)

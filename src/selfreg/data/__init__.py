@@ -6,6 +6,7 @@ from selfreg.data.folder import Folder
 from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels, voc_palette
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
 from selfreg.data.opening import find_splits, guess_kind, open_source
+from selfreg.data.pairs import FilePairs
 from selfreg.data.reading import read_image, read_mask, read_pair
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Pair, Source
@@ -18,6 +19,7 @@ __all__ = [
     "DataReport",
     "Draw",
     "EvaluationSet",
+    "FilePairs",
     "Folder",
     "Labels",
     "Pair",

@@ -53,6 +53,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         self.source = source
         self.transform = TrainingTransform(crop_size, scale, flip, colour, mean, std, short_side)
         self.with_tags = with_tags
+        self._has_confidence = isinstance(source, HasConfidence)  # asked once: the question itself takes long
         if with_tags:
             if not isinstance(source, HasTags):
                 raise ValueError(f"{type(source).__name__} has no image-level tags: choose a source that has them")
@@ -63,11 +64,12 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         index = draw.index
-        confidence = self.source.confidence(index) if isinstance(self.source, HasConfidence) else None
-        image, mask, sure = self.transform(self.source.read(index), draw.seed, confidence)
+        source: Any = self.source
+        confidence = source.confidence(index) if self._has_confidence else None
+        image, mask, sure = self.transform(source.read(index), draw.seed, confidence)
         item: dict[str, Any] = {"image": image, "mask": mask, "index": index}
-        if self.with_tags and isinstance(self.source, HasTags):
-            item["tags"] = torch.from_numpy(self.source.tags(index))
+        if self.with_tags:
+            item["tags"] = torch.from_numpy(source.tags(index))
         if sure is not None:
             item["confidence"] = sure
         return item

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from selfreg.data.labels import INVALID, Labels
+from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels
 from selfreg.data.source import Pair
 
 _ORIENTATION = 0x0112
@@ -24,6 +25,9 @@ def read_image(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
     Raises:
         ValueError: the file is missing, unreadable, truncated, or has more than 8 bits per channel.
     """
+    pixels = _decode(path, upright)
+    if pixels is not None:
+        return pixels
     picture = _open(path, "image")
     if upright and picture.getexif().get(_ORIENTATION, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
@@ -65,7 +69,13 @@ def read_mask(path: Path, labels: Labels, table: NDArray[np.uint8] | None = None
     Raises:
         ValueError: as `read_indices`, or a value on disk is neither a class nor void.
     """
-    return check_values(read_indices(path), labels.table() if table is None else table, path, labels)
+    values = read_indices(path)
+    if table is None and labels.void in (None, IGNORE_INDEX):
+        # nothing to change, and a look at the largest value says whether all is right: masks are read in every step
+        past_void = np.uint8(labels.void is not None)  # 255 + 1 wraps to 0
+        if int((values + past_void).max()) < labels.num_classes + past_void:
+            return values
+    return check_values(values, labels.table() if table is None else table, path, labels)
 
 
 def check_values(
@@ -83,7 +93,7 @@ def check_values(
         ValueError: a value has no meaning.
     """
     if values.dtype == np.uint8 and len(table) == 256:
-        # twice as fast as indexing the table, and masks are read in every step of a training
+        # twice as fast as indexing the table
         mapped = values.tobytes().translate(table.tobytes())
         mask = np.frombuffer(mapped, dtype=np.uint8).reshape(values.shape)
         if INVALID not in mapped:
@@ -161,6 +171,18 @@ def fit(image: Path, mask: NDArray[np.uint8], origin: Path) -> Pair:
             )
         pixels = stored
     return Pair(pixels, mask)
+
+
+def _decode(path: Path, upright: bool) -> NDArray[np.uint8] | None:
+    """What torchvision makes of a picture, a quarter faster than Pillow; None where Pillow is to judge."""
+    from torchvision.io import ImageReadMode, decode_image  # torchvision is slow to import
+
+    try:
+        content = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
+        planes = decode_image(content, ImageReadMode.RGB, apply_exif_orientation=upright)
+    except (OSError, RuntimeError, AttributeError):  # unreadable, unusual, or torchvision lacks its decoders
+        return None
+    return planes.permute(1, 2, 0).numpy() if planes.dtype == torch.uint8 and planes.shape[0] == 3 else None
 
 
 def _open(path: Path, what: str) -> Image.Image:
