@@ -1,0 +1,126 @@
+"""What a study has measured: every arm's scores and their differences to the controls."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from selfreg.config import Config
+from selfreg.evaluation import HIGHER_IS_BETTER
+from selfreg.evaluation.images import to_plain
+from selfreg.evaluation.scores import Floats
+from selfreg.study.arms import StudyArm
+from selfreg.study.intervals import PairedDifference, coverage_of, mean_and_spread, paired_difference
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """One arm: scores by seed and measure (see `resampled_scores`), seconds of its uncut runs, val mIoU by epoch."""
+
+    arm: StudyArm
+    scores: Mapping[int, Mapping[str, Floats]]
+    seconds: Mapping[int, float]
+    curve: Mapping[int, float]
+
+    def value(self, measure: str, seed: int) -> float | None:
+        """One measure of one run on the whole split; None where the run is missing or the measure not defined."""
+        found = self.scores.get(seed, {}).get(measure)
+        return None if found is None or np.isnan(found[0]) else float(found[0])
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """A study that has been measured; the first arm is the base, or what stands for it."""
+
+    config: Config
+    num_images: int
+    seeds: tuple[int, ...]
+    arms: tuple[ArmResult, ...]
+    failures: Mapping[str, str]
+
+    @cached_property
+    def differences(self) -> dict[str, dict[str, dict[str, PairedDifference]]]:
+        """By control (the first arm, and mea for those after it), arm and measure; what is not known is left out."""
+        controls = [result for index, result in enumerate(self.arms) if index == 0 or result.arm.name == "mea"]
+        return {
+            control.arm.name: {
+                other.arm.name: {
+                    measure: difference
+                    for measure in HIGHER_IS_BETTER
+                    if (difference := _difference(other, control, measure)) is not None
+                }
+                for other in self.arms
+                if other is not control and other is not self.arms[0]
+            }
+            for control in controls
+        }
+
+    @property
+    def coverage(self) -> str:
+        """What the intervals cover, in words; where arms have different seeds in common, said for the fewest."""
+        pairs = [entry for by_arm in self.differences.values() for each in by_arm.values() for entry in each.values()]
+        return coverage_of(min((len(entry.seeds) for entry in pairs), default=len(self.seeds)))
+
+    def relative_cost(self, result: ArmResult) -> float | None:
+        """Median training time of an arm over that of the first arm; None where either has no uncut run."""
+        base = self.arms[0].seconds
+        if not result.seconds or not base or not median(base.values()):
+            return None
+        return median(result.seconds.values()) / median(base.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data, shares as fractions of one."""
+        arms = {result.arm.name: self._arm_json(result) for result in self.arms}
+        differences = {
+            control: {
+                arm: {
+                    measure: {
+                        "difference": entry.value,
+                        "low": entry.low,
+                        "high": entry.high,
+                        "seeds": entry.seeds,
+                        "verdict": entry.verdict(HIGHER_IS_BETTER[measure]),
+                    }
+                    for measure, entry in measures.items()
+                }
+                for arm, measures in by_arm.items()
+            }
+            for control, by_arm in self.differences.items()
+        }
+        content = {
+            "config": self.config.model_dump(mode="json"),
+            "split": self.config.data.val_split,
+            "num_images": self.num_images,
+            "seeds": self.seeds,
+            "arms": arms,
+            "differences": differences,
+            "intervals": self.coverage,
+            "failed_runs": dict(self.failures),
+        }
+        plain: dict[str, Any] = to_plain(content)
+        return plain
+
+    def _arm_json(self, result: ArmResult) -> dict[str, Any]:
+        measures = {}
+        for measure in HIGHER_IS_BETTER:
+            values = [result.value(measure, seed) for seed in self.seeds]
+            if any(value is not None for value in values):
+                middle, spread = mean_and_spread(values)
+                measures[measure] = {"mean": middle, "spread": spread, "values": values}
+        return {
+            "overrides": result.arm.overrides,
+            "measures": measures,
+            "seconds": [result.seconds.get(seed) for seed in self.seeds],
+            "relative_cost": self.relative_cost(result),
+            "val_miou_by_epoch": {str(epoch): value for epoch, value in result.curve.items()},
+        }
+
+
+def _difference(arm: ArmResult, control: ArmResult, measure: str) -> PairedDifference | None:
+    both = [
+        {seed: scores[measure] for seed, scores in each.scores.items() if measure in scores} for each in (arm, control)
+    ]
+    return paired_difference(*both)
