@@ -33,8 +33,10 @@ class Tap:
     is_class_map: bool = False
 
 
-def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> list[Tap]:
+def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> tuple[list[Tap], Any]:
     """Dry-run the network and describe every feature map that the named modules return, in order of execution.
+
+    Gives the descriptions, and what the network returned.
 
     image_size: (height, width). A square one is widened first: on a square a (N, 128, 128, 128) output could be NCHW as
     well as NHWC. Sizes that the network itself declares come last. Raises ValueError if the network refuses them all.
@@ -45,17 +47,18 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
         for path, tensor in _flatten(name, output):
             shapes.setdefault(path, tuple(tensor.shape))
 
-    size, _ = _run_at_some_size(network, names, image_size, record, shapes.clear)
+    size, result = _run_at_some_size(network, names, image_size, record, shapes.clear)
     taps = (_describe(name, shape, size) for name, shape in shapes.items())
-    return [tap for tap in taps if tap is not None]
+    return [tap for tap in taps if tap is not None], result
 
 
 def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, int]) -> str | None:
     """Name the module that gives the network's class map before its final upsampling, or None if there is none.
 
-    The last module with an output (N, K, h, w) that, upsampled bilinearly, is the network's output: found by a dry
-    run and checked by value. Self-regulation compares the own output there, which spares it every label-resolution
-    tensor.
+    The last module with an output (N, K, h, w) that, upsampled bilinearly, is the network's output: found by a dry run
+    and checked by value. Self-regulation compares the own output there, which spares it every label-resolution tensor.
+
+    Raises ValueError if the network gives another number of classes.
     """
     maps: dict[str, Tensor] = {}
 
@@ -67,6 +70,8 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
     names = [name for name, _ in network.named_modules() if name]
     _, result = _run_at_some_size(network, names, image_size, record, maps.clear)
     full = main_output(result)
+    if full.shape[1] != num_classes:
+        raise ValueError(f"{type(network).__name__} gives {full.shape[1]} classes, not num_classes = {num_classes}")
     size = (full.shape[2], full.shape[3])
     for name, class_map in reversed(maps.items()):
         if class_map.shape[2] < size[0] and class_map.shape[3] < size[1]:

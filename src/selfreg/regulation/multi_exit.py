@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from selfreg.regulation.dry_run import Tap, find_own_map
 from selfreg.regulation.exits import ClassMapExit, Exit
 from selfreg.regulation.outputs import ExitOutputs, main_output
-from selfreg.regulation.taps import Taps, find_taps, pick
+from selfreg.regulation.taps import Taps, check_names, find_taps, pick
 
 FINEST_STRIDE = 4
 
@@ -57,7 +57,8 @@ class MultiExit(nn.Module):
     Wrap in MultiExit first, then compile, then DistributedDataParallel. No class map is finer than a quarter of the
     image.
 
-    Raises ValueError for unknown tap names and for a network that already carries exits.
+    Raises ValueError for tap names that do not exist, a network of another number of classes and one that already
+    carries exits.
     Source: the paper's multi-exit architecture (method figure); the form of the exits is this project's.
     """
 
@@ -76,7 +77,7 @@ class MultiExit(nn.Module):
             raise ValueError("the network already carries exits: call release() on its MultiExit first")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, not {num_classes}")
-        self.taps = taps if isinstance(taps, Taps) else _resolve(network, taps, image_size)
+        self.taps = _resolve(network, taps, image_size)
         self.num_classes = num_classes
         self.features = features
         self.network = network
@@ -84,7 +85,7 @@ class MultiExit(nn.Module):
         self.exits.append(ClassMapExit(num_classes, width if features else None))
         parameter = next(network.parameters(), None)
         if parameter is not None:
-            self.exits.to(parameter.device)
+            self.exits.to(device=parameter.device, dtype=parameter.dtype)
         self.own_map = find_own_map(network, num_classes, image_size)
         self._record = _Record()
         self._handles = self._install()
@@ -103,6 +104,8 @@ class MultiExit(nn.Module):
         """
         if not self.training:
             return self.network(*args, **kwargs)
+        if not self._handles:
+            raise RuntimeError("this MultiExit was released: use its network, or wrap that again")
         record = self._record
         record.outputs.clear()
         record.active = True
@@ -124,7 +127,7 @@ class MultiExit(nn.Module):
         )
 
     def release(self) -> nn.Module:
-        """Give the network back, the same object, without hooks; this wrapper is of no use afterwards."""
+        """Give the network back, the same object, without hooks; this wrapper does not train any more."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -135,13 +138,18 @@ def _hooks_of(module: nn.Module) -> list[_Hook]:
     return [hook for hook in module._forward_hooks.values() if isinstance(hook, _Hook)]
 
 
-def _resolve(network: nn.Module, taps: str | Sequence[str], image_size: tuple[int, int]) -> Taps:
-    if isinstance(taps, str) and taps != "auto":
-        taps = (taps,)
-    return find_taps(network, image_size, names=None if isinstance(taps, str) else taps)
+def _resolve(network: nn.Module, taps: str | Sequence[str] | Taps, image_size: tuple[int, int]) -> Taps:
+    if isinstance(taps, Taps):
+        check_names(network, taps.names)
+        return taps
+    if isinstance(taps, str):
+        return find_taps(network, image_size, names=None if taps == "auto" else (taps,))
+    return find_taps(network, image_size, names=taps)
 
 
 def _build_exit(tap: Tap, num_classes: int, width: int, features: bool) -> nn.Module:
+    if tap.is_class_map and tap.channels != num_classes:
+        raise ValueError(f"class map tap {tap.name!r} has {tap.channels} channels, not the {num_classes} classes")
     if tap.is_class_map:
         return ClassMapExit(num_classes, width if features else None)
     return Exit(tap.channels, num_classes, width, step=max(1, FINEST_STRIDE // tap.stride))

@@ -40,6 +40,8 @@ def main_output(result: Any) -> Tensor:
         if result.ndim != 4:
             raise ValueError(f"a class map must have shape (N, K, h, w), the network returned {tuple(result.shape)}")
         return result
+    if isinstance(result, Mapping) and "out" in result:
+        return main_output(result["out"])
     if hasattr(result, "masks_queries_logits"):
         classes = result.class_queries_logits.softmax(dim=-1)[..., :-1]
         masks = result.masks_queries_logits.sigmoid()
@@ -48,8 +50,6 @@ def main_output(result: Any) -> Tensor:
     logits = getattr(result, "logits", None)
     if isinstance(logits, Tensor):
         return main_output(logits)
-    if isinstance(result, Mapping) and "out" in result:
-        return main_output(result["out"])
     if isinstance(result, (tuple, list)) and result:
         return main_output(result[0])
     raise ValueError(

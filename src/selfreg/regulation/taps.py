@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from selfreg.regulation.dry_run import Tap, observe
+from selfreg.regulation.outputs import main_output
 
 AUTO_TAPS = 4
 
@@ -91,7 +92,7 @@ def pick(output: Any, name: str) -> Any:
 def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> list[Tap]:
     check_names(network, names)
     modules = dict.fromkeys(name.split("@")[0] for name in names)
-    found = {tap.name: tap for tap in observe(network, list(modules), image_size)}
+    found = {tap.name: tap for tap in observe(network, list(modules), image_size)[0]}
     for name in names:
         if name not in found:
             elements = [other for other in found if other.startswith(name + "@")]
@@ -105,9 +106,9 @@ def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, 
 
 def _choose(network: nn.Module, image_size: tuple[int, int]) -> list[Tap]:
     modules = dict(network.named_modules())
-    seen = observe(network, [name for name in modules if name], image_size)
+    seen, result = observe(network, [name for name in modules if name], image_size)
     for proposal in (*_proposals(modules), None):
-        taps = _select(_before_decoder(seen) if proposal is None else _proposed(seen, proposal))
+        taps = _select(_before_decoder(seen, result) if proposal is None else _proposed(seen, proposal))
         if len(taps) > 1:
             return taps
     raise ValueError(
@@ -157,11 +158,12 @@ def _proposed(seen: list[Tap], proposal: list[str]) -> list[Tap]:
     return taps
 
 
-def _before_decoder(seen: list[Tap]) -> list[Tap]:
-    """Cut the order of execution where resolution comes back: what follows is a decoder or a pyramid."""
+def _before_decoder(seen: list[Tap], result: Any) -> list[Tap]:
+    """Cut the order of execution where resolution comes back: a decoder or pyramid follows. Class maps are left out."""
+    num_classes = main_output(result).shape[1]
     kept: list[Tap] = []
     for tap in seen:
-        if tap.stride & (tap.stride - 1):
+        if tap.stride & (tap.stride - 1) or tap.channels == num_classes:
             continue
         if kept and tap.stride < kept[-1].stride:
             break

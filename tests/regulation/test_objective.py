@@ -1,0 +1,354 @@
+"""The whole objective: against the slow oracle, by gradcheck, and by its properties."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from regulation import slow_terms
+from selfreg.regulation import ExitOutputs, LossTerms, SelfRegulation
+from selfreg.regulation.step import Step
+
+VOID = 255
+VARIANTS = ("authors", "distill", "feature", "verified")
+RESOLUTIONS = ("exit", "label")
+K = 3
+GRIDS = ((4, 4), (4, 4), (2, 2), (8, 8))  # two exits at a quarter, one coarser, the own output at label resolution
+
+
+def outputs(seed: int = 0, scale: float = 2.0, grids: Any = GRIDS, **options: Any) -> ExitOutputs:
+    generator = torch.Generator().manual_seed(seed)
+    options = {"generator": generator, "dtype": torch.float64, **options}
+    return ExitOutputs(
+        [scale * torch.randn(2, K, *size, **options) for size in grids],
+        [scale * torch.randn(2, K, **options) for _ in grids],
+        [torch.randn(2, 5, *size, **options) for size in grids],
+    )
+
+
+def batch(seed: int = 0) -> Tensor:
+    labels = torch.randint(0, K, (2, 8, 8), generator=torch.Generator().manual_seed(seed + 100))
+    labels[0, :3] = VOID
+    labels[1, 4:, 5] = VOID
+    return labels
+
+
+def tracked(given: ExitOutputs) -> ExitOutputs:
+    for tensors in (given.class_maps, given.image_logits, given.features):
+        for tensor in tensors:
+            tensor.requires_grad_()
+    return given
+
+
+def map_outputs(given: ExitOutputs, change: Any) -> ExitOutputs:
+    maps, logits, features = ([change(tensor) for tensor in tensors] for tensors in given[:3])
+    return ExitOutputs(maps, logits, features)
+
+
+def total(given: ExitOutputs, labels: Tensor, variant: Any = "distill", **options: Any) -> LossTerms:
+    return SelfRegulation(variant, **options)(given, labels, 1.0)
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_every_term_equals_the_slow_oracle(variant: Any, resolution: Any, temperature: float) -> None:
+    given, labels = outputs(1), batch(1)
+    confidence = torch.rand(2, 8, 8, dtype=torch.float64) + 0.5
+    for weight in (None, confidence):
+        objective = SelfRegulation(variant, exit_resolution=resolution, temperature=temperature)
+        found = objective(given, labels, 1.0, confidence=weight)
+        expected = slow_terms.terms(
+            [class_map.numpy() for class_map in given.class_maps],
+            [logits.numpy() for logits in given.image_logits],
+            labels.numpy(),
+            variant=variant,
+            at_labels=resolution == "label",
+            temperature=temperature,
+            confidence=None if weight is None else weight.numpy(),
+            features=[features.numpy() for features in given.features],
+        )
+        for name, value in found.raw().items():
+            assert value.item() == pytest.approx(expected[name], rel=1e-6), name
+        weights = {"segmentation": 0.8, "classification": 0.2, "sr_f": 1.0, "sr_l": 1.0}
+        assert found.total.item() == pytest.approx(sum(weights[name] * expected[name] for name in weights), rel=1e-6)
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_are_those_of_the_value(variant: str, resolution: Any) -> None:
+    given, labels = tracked(outputs(2)), batch(2)
+    maps, logits, features = given.class_maps, given.image_logits, given.features
+    frozen = map_outputs(given, lambda tensor: tensor.detach().clone())
+
+    # Numerical differences see through a detached teacher, so each direction is checked with its teacher held still.
+    def sr_f(*students: Tensor) -> Tensor:
+        held = ExitOutputs([frozen.class_maps[0], *students[:3]], [*logits], [frozen.features[0], *students[3:]])
+        return total(held, labels, variant, exit_resolution=resolution).sr_f
+
+    def sr_l(*students: Tensor) -> Tensor:
+        held = ExitOutputs(
+            [*students[:3], frozen.class_maps[3]], [*students[3:], frozen.image_logits[3]], frozen.features
+        )
+        return total(held, labels, variant, exit_resolution=resolution).sr_l
+
+    def multi_exit(*tensors: Tensor) -> Tensor:
+        terms = total(
+            ExitOutputs([*tensors[:4]], [*tensors[4:]], frozen.features), labels, variant, exit_resolution=resolution
+        )
+        return terms.segmentation + terms.classification
+
+    assert torch.autograd.gradcheck(sr_f, (*maps[1:], *features[1:]), fast_mode=True)
+    assert torch.autograd.gradcheck(sr_l, (*maps[:3], *logits[:3]), fast_mode=True)
+    assert torch.autograd.gradcheck(multi_exit, (*maps, *logits), fast_mode=True)
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_gradient_reaches_a_teacher(variant: str, resolution: Any) -> None:
+    own_map = torch.randn(2, K, 4, 4, dtype=torch.float64, requires_grad=True)
+    given = tracked(outputs(3))._replace(own_map=own_map)
+    terms = total(given, batch(3), variant, exit_resolution=resolution)
+    teachers = {"sr_f": [given.class_maps[0], given.features[0]], "sr_l": [given.class_maps[-1], own_map]}
+    teachers["sr_l"].append(given.image_logits[-1])
+    for name, tensors in teachers.items():
+        for gradient in torch.autograd.grad(terms.raw()[name], tensors, allow_unused=True, retain_graph=True):
+            assert gradient is None or not gradient.any(), name
+    students = torch.autograd.grad(terms.sr_f, given.class_maps[1:] + given.features[1:] + [own_map], allow_unused=True)
+    assert sum(gradient is not None and bool(gradient.any()) for gradient in students) == 3
+
+
+def test_the_own_output_is_trained_at_label_resolution_whatever_the_exits_do() -> None:
+    given, labels = outputs(4), batch(4)
+    own = ExitOutputs(given.class_maps[-1:], given.image_logits[-1:])
+    expected = torch.nn.functional.cross_entropy(given.class_maps[-1], labels, ignore_index=VOID)
+    for resolution in RESOLUTIONS:
+        terms = total(own, labels, exit_resolution=resolution)
+        torch.testing.assert_close(terms.segmentation, expected)
+        assert terms.sr_f.item() == terms.sr_l.item() == 0
+
+
+def test_the_own_map_takes_the_own_outputs_place_in_regulation_alone() -> None:
+    given, labels = outputs(5), batch(5)
+    pooled = torch.nn.functional.avg_pool2d(given.class_maps[-1], 2)
+    expected, found = (total(each, labels).raw() for each in (given, given._replace(own_map=pooled)))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), variant=st.sampled_from(VARIANTS), resolution=st.sampled_from(RESOLUTIONS))
+def test_neither_batch_order_nor_flips_change_a_term(seed: int, variant: str, resolution: str) -> None:
+    given, labels = outputs(seed), batch(seed)
+    expected = total(given, labels, variant, exit_resolution=resolution).raw()
+    changes = [
+        lambda t: t.flip(0),
+        lambda t: t.flip(2) if t.ndim == 4 else t,
+        lambda t: t.flip(3) if t.ndim == 4 else t,
+    ]
+    for change, flipped in zip(changes, (labels.flip(0), labels.flip(1), labels.flip(2)), strict=True):
+        found = total(map_outputs(given, change), flipped, variant, exit_resolution=resolution).raw()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_verified_is_never_more_than_distill(seed: int) -> None:
+    given, labels = outputs(seed), batch(seed)
+    verified, distill = total(given, labels, "verified"), total(given, labels, "distill")
+    assert 0 <= verified.sr_f <= distill.sr_f
+    assert 0 <= verified.sr_l <= distill.sr_l
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_lies_under_void_changes_nothing_at_label_resolution(variant: str) -> None:
+    given, labels = outputs(6, grids=((8, 8),) * 3), batch(6)
+    void = (labels == VOID)[:, None]
+    changed = ExitOutputs(
+        [class_map.masked_fill(void, 7.0) for class_map in given.class_maps],
+        given.image_logits,
+        [features.masked_fill(void, 7.0) for features in given.features],
+    )
+    for name, value in total(given, labels, variant).raw().items():
+        torch.testing.assert_close(total(changed, labels, variant).raw()[name], value)
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_batch_with_nothing_valid_gives_a_finite_zero_with_a_graph(variant: str, resolution: Any) -> None:
+    given = tracked(outputs(7))
+    terms = total(given, torch.full((2, 8, 8), VOID), variant, exit_resolution=resolution)
+    assert all(value.item() == 0 for value in (*terms.raw().values(), terms.total))
+    torch.autograd.backward(terms.total)
+    assert all(tensor.grad is not None and not tensor.grad.any() for tensor in given.class_maps + given.image_logits)
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_extreme_logits_give_no_nan(variant: str, resolution: Any) -> None:
+    given = tracked(outputs(8, scale=1e4, dtype=torch.float32))
+    terms = total(given, batch(8), variant, exit_resolution=resolution)
+    assert all(torch.isfinite(value) for value in (*terms.raw().values(), terms.total))
+    torch.autograd.backward(terms.total)
+    for tensor in given.class_maps + given.image_logits:
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_half_precision_outputs_are_computed_in_float32(variant: str, dtype: torch.dtype) -> None:
+    labels = batch(9)
+    half = map_outputs(outputs(9, dtype=torch.float32), lambda tensor: tensor.to(dtype))
+    expected = total(map_outputs(half, lambda tensor: tensor.float()), labels, variant).raw()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = total(half, labels, variant).raw()
+    for name, value in expected.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], value)
+
+
+def test_reduction_mean_divides_each_term_by_its_exits() -> None:
+    given, labels = outputs(10), batch(10)
+    summed, mean = total(given, labels).raw(), total(given, labels, reduction="mean").raw()
+    for name, exits in (("segmentation", 4), ("classification", 4), ("sr_f", 3), ("sr_l", 3)):
+        torch.testing.assert_close(mean[name] * exits, summed[name])
+
+
+def test_the_total_is_the_sum_of_the_weighted_terms() -> None:
+    objective = SelfRegulation(
+        classification_weight=0.3, segmentation_weight=0.7, sr_f_weight=2.0, sr_l_weight=0.5, warm_up_shape="ramp"
+    )
+    terms = objective(outputs(11), batch(11), 0.125)
+    assert terms.weights == {"segmentation": 0.7, "classification": 0.3, "sr_f": 1.0, "sr_l": 0.25}
+    torch.testing.assert_close(terms.total, torch.stack(list(terms.weighted().values())).sum())
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("step", [0.0, 0.0, 0.0, 1.0, 1.0]), ("ramp", [0.0, 0.4, 0.96, 1.0, 1.0])],
+)
+def test_warm_up_follows_training_progress(shape: Any, expected: list[float]) -> None:
+    objective = SelfRegulation(warm_up_shape=shape)
+    found = [objective.regulation_weight(progress) for progress in (0.0, 0.1, 0.24, 0.25, 1.0)]
+    assert found == pytest.approx(expected)
+    assert SelfRegulation(warm_up=0.0, warm_up_shape=shape).regulation_weight(0.0) == 1.0
+
+
+@pytest.mark.parametrize("name", ["segmentation", "classification", "sr_f", "sr_l"])
+def test_a_term_of_weight_zero_is_not_computed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_step: Step) -> list[Tensor]:
+        raise AssertionError(f"{name} was computed")
+
+    monkeypatch.setattr(Step, name, refuse)
+    given = tracked(outputs(12))
+    options: dict[str, Any] = {f"{name}_weight": 0.0}
+    terms = SelfRegulation(**options)(given, batch(12), 1.0)
+    assert terms.raw()[name].item() == 0
+    torch.autograd.backward(terms.total)
+    assert all(logits.grad is not None for logits in given.image_logits)
+
+
+def test_warm_up_computes_no_regulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_step: Step) -> list[Tensor]:
+        raise AssertionError("computed during warm-up")
+
+    monkeypatch.setattr(Step, "sr_f", refuse)
+    monkeypatch.setattr(Step, "sr_l", refuse)
+    terms = SelfRegulation("feature")(outputs(13), batch(13), 0.2)
+    assert terms.sr_f.item() == terms.sr_l.item() == 0
+
+
+def test_image_labels_take_the_place_of_the_classes_found_in_the_mask() -> None:
+    given, labels = outputs(14), batch(14)
+    tags = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    plain = SelfRegulation()(given, labels, 1.0)
+    tagged = SelfRegulation()(given, labels, 1.0, image_labels=tags)
+    expected = sum(
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, tags.double()) for logits in given.image_logits
+    )
+    torch.testing.assert_close(tagged.classification, expected)
+    assert tagged.classification != plain.classification
+    assert torch.equal(tagged.segmentation, plain.segmentation)
+
+
+def test_tags_are_learnt_from_even_where_no_pixel_is_valid() -> None:
+    terms = SelfRegulation()(outputs(15), torch.full((2, 8, 8), VOID), 1.0, image_labels=torch.ones(2, K))
+    assert terms.classification > 0
+    assert terms.segmentation.item() == 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_confidence_zero_is_void_for_every_pixel_term(variant: Any) -> None:
+    given, labels = outputs(16), batch(16)
+    confidence = (torch.rand(2, 8, 8) > 0.4).double()
+    void = labels.masked_fill(confidence == 0, VOID)
+    found, expected = (
+        SelfRegulation(variant)(given, labels, 1.0, confidence=confidence).raw(),
+        SelfRegulation(variant)(given, void, 1.0).raw(),
+    )
+    for name in ("segmentation", "sr_f", "sr_l") if variant != "authors" else ("segmentation", "sr_f"):
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_class_weights_change_the_segmentation_term_alone() -> None:
+    given, labels = outputs(17), batch(17)
+    plain, weighted = (
+        total(given, labels, "verified", class_weights=weights).raw()
+        for weights in (None, torch.tensor([1.0, 2.0, 4.0]))
+    )
+    same = [name for name in plain if torch.equal(plain[name], weighted[name])]
+    assert same == ["classification", "sr_f", "sr_l"]
+    nearest = [torch.nn.functional.interpolate(m, size=(8, 8)) for m in given.class_maps[:3]]
+    expected = sum(
+        torch.nn.functional.cross_entropy(
+            class_map, labels, ignore_index=VOID, weight=torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+        )
+        for class_map in [*nearest, given.class_maps[-1]]
+    )
+    torch.testing.assert_close(weighted["segmentation"], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.full((2, 8, 8), 3)}, "label 3 is neither in 0..2 nor ignore_index = 255"),
+        ({"labels": torch.full((2, 8, 8), -1)}, "label -1"),
+        ({"labels": torch.zeros(2, 8, 8)}, "labels must be int64"),
+        ({"labels": torch.zeros(3, 8, 8, dtype=torch.int64)}, r"labels must be int64 \(2, H, W\)"),
+        ({"progress": 1.5}, "progress is a fraction"),
+        ({"image_labels": torch.ones(2, 4)}, r"image_labels must be \(2, 3\)"),
+        ({"confidence": torch.ones(2, 4, 4)}, "confidence must have the labels' shape"),
+        ({"outputs": ExitOutputs(outputs().class_maps, outputs().image_logits[1:])}, "one of each per exit"),
+    ],
+)
+def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
+    arguments = {"outputs": outputs(), "labels": batch(), "progress": 1.0, **change}
+    with pytest.raises(ValueError, match=message):
+        SelfRegulation()(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "chain"}, "variant must be one of authors, distill, feature, verified"),
+        ({"reduction": "max"}, "reduction must be one of"),
+        ({"exit_resolution": "half"}, "exit_resolution must be one of"),
+        ({"warm_up_shape": "cosine"}, "warm_up_shape must be one of"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"sr_f_weight": -1.0}, "weights must be finite"),
+        ({"warm_up": 25}, "warm_up is a fraction"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SelfRegulation(**options)
+
+
+def test_features_are_asked_for_by_name() -> None:
+    with pytest.raises(ValueError, match="features=True"):
+        total(outputs()._replace(features=[]), batch(), "feature")

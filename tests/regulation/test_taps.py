@@ -1,0 +1,156 @@
+"""Taps by name, by declaration and by dry run; what is said of names that do not exist."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regulation.small import Small, block
+from selfreg.regulation import Tap, Taps, find_taps
+from selfreg.regulation.dry_run import find_own_map
+
+
+class Pyramid(nn.Module):
+    """Returns nothing usable as a class map, takes one image size alone, and keeps its stages in a list of outputs."""
+
+    img_size = (48, 48)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.other = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[2:] != (48, 48):
+            raise RuntimeError(f"only 48 x 48, not {tuple(images.shape[2:])}")
+        stages: list[Tensor] = self.trunk(images)
+        logits: Tensor = self.other(stages[-1])[:, :3]
+        return logits
+
+
+class Trunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = block(3, 4, 2), block(4, 6, 2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = self.a(images)
+        return [images, first, images.new_zeros(1, 0, 12, 12), self.b(first)]
+
+
+def test_the_table_shows_name_stride_channels_and_layout() -> None:
+    taps = find_taps(Small(), (64, 64))
+    assert str(taps).splitlines() == [
+        "tap     stride  channels  layout",
+        "stage1       2         8  NCHW",
+        "stage2       4        12  NCHW",
+        "stage3       8        16  NCHW",
+    ]
+    assert taps.names == ("stage1", "stage2", "stage3")
+    assert isinstance(taps, tuple)
+    assert taps[0] == Tap("stage1", 2, 8, "NCHW")
+
+
+def test_names_are_measured_in_the_order_given() -> None:
+    taps = find_taps(Small(), (64, 64), names=["stage3", "stage1.0"])
+    assert taps == Taps([Tap("stage3", 8, 16, "NCHW"), Tap("stage1.0", 2, 8, "NCHW")])
+
+
+def test_a_networks_own_declaration_is_believed() -> None:
+    network: Any = Small()
+    network.taps = ("stage2", "head")
+    network.class_map_taps = ("head",)
+    assert find_taps(network, (64, 64)) == Taps(
+        [Tap("stage2", 4, 12, "NCHW"), Tap("head", 8, 3, "NCHW", is_class_map=True)]
+    )
+
+
+def test_elements_of_a_list_are_taps_and_a_declared_image_size_is_used() -> None:
+    taps = find_taps(Pyramid(), names=["trunk@1", "trunk@3"])
+    assert taps == Taps([Tap("trunk@1", 2, 4, "NCHW"), Tap("trunk@3", 4, 6, "NCHW")])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["stage4"], "no module 'stage4'; near names: stage"),
+        (["backbone.stage1"], "near names: stage1"),
+        (["zzz"], "no module 'zzz'$"),
+        (["stage1", "stage1"], "'stage1' is given twice"),
+        ([], "name at least one"),
+        (["stage1@3"], "no feature map"),
+        (["spare"], "no feature map"),
+    ],
+)
+def test_bad_names_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_taps(Small(), (64, 64), names=names)
+
+
+def test_a_module_that_returns_a_list_asks_for_an_element() -> None:
+    with pytest.raises(ValueError, match="name an element: trunk@0, trunk@1, trunk@3"):
+        find_taps(Pyramid(), names=["trunk"])
+
+
+def test_a_network_that_refuses_the_dry_run_says_what_was_tried() -> None:
+    class Refusing(nn.Module):
+        def forward(self, _images: Tensor) -> Tensor:
+            raise RuntimeError("not on a Sunday\nsecond line")
+
+    with pytest.raises(ValueError, match="Refusing refuses the dry run .32 x 96: not on a Sunday; 32 x 32: not on"):
+        find_taps(Refusing(), (32, 32))
+
+
+def test_a_network_without_stages_asks_for_names() -> None:
+    with pytest.raises(ValueError, match="no stages found in Conv2d: name its taps"):
+        find_taps(nn.Conv2d(3, 3, 1), (32, 32))
+
+
+def test_the_dry_run_leaves_no_trace() -> None:
+    network = Small().train()
+    network.stage2.eval()
+    random = torch.get_rng_state()
+    find_taps(network, (64, 64))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [stage.training for stage in (network, network.stage1, network.stage2)] == [True, True, False]
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("channels", [32, 48])
+def test_layouts_are_told_apart_where_channels_equal_the_grid(channels: int) -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, channels, 2, 2), nn.Conv2d(channels, 3, 2, 2)
+            self.channels_last = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.first(images)
+            features = self.channels_last(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            logits: Tensor = self.last(features)
+            return logits
+
+    taps = find_taps(Both(), (64, 64), names=["first", "channels_last"])
+    assert [(tap.stride, tap.channels, tap.layout) for tap in taps] == [
+        (2, channels, "NCHW"),
+        (2, channels, "NHWC"),
+    ]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_class_map_before_the_final_upsampling_is_found(align_corners: bool) -> None:
+    network = nn.Sequential(
+        block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
+    )
+    assert find_own_map(network, 3, (32, 32)) == "1"
+
+
+def test_a_class_map_that_is_changed_on_its_way_out_is_not_taken_for_it() -> None:
+    head = nn.Conv2d(8, 3, 1)
+    changed = nn.Sequential(block(3, 8, 2), head, nn.Tanh(), nn.Upsample(scale_factor=2, mode="bilinear"))
+    assert find_own_map(changed, 3, (32, 32)) == "2"
+    nearest = nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2))
+    assert find_own_map(nearest, 3, (32, 32)) is None
+    assert find_own_map(nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1)), 3, (32, 32)) is None
