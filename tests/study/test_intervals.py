@@ -1,0 +1,122 @@
+"""Differences between arms and their intervals, against a plain version that adds up images one by one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from selfreg.evaluation import HIGHER_IS_BETTER, ImageResult, evaluate_image, summarise
+from selfreg.evaluation.bootstrap import draw_resamples
+from selfreg.evaluation.scores import Floats
+from selfreg.study.intervals import PairedDifference, coverage_of, mean_and_spread, paired_difference, resampled_scores
+
+ERRORS = (("base", 0.5), ("mea", 0.3))
+MEASURES = ("miou", "boundary_iou", "missed_unit_rate", "pixel_accuracy", "hallucinated_components")
+
+
+def draw_results(error: float, seed: int, images: int = 6) -> list[ImageResult]:
+    """Blocky random maps of six classes, predicted with a share of wrong pixels; the labels are always the same."""
+    results = []
+    for index in range(images):
+        label = np.kron(np.random.default_rng(index).integers(0, 6, (12, 12)), np.ones((4, 4), int))
+        generator = np.random.default_rng((seed, index))
+        noise = np.kron(generator.integers(0, 6, (24, 24)), np.ones((2, 2), int))
+        wrong = np.kron(generator.random((24, 24)) < error, np.ones((2, 2), int)).astype(bool)
+        results.append(evaluate_image(np.where(wrong, noise, label), label, 6))
+    return results
+
+
+def plain_score(results: list[ImageResult], times: Sequence[int], measure: str) -> float:
+    """The measure of a data set that holds each image as often as it was drawn."""
+    drawn = [result for result, number in zip(results, times, strict=True) for _ in range(number)]
+    return float(summarise(drawn, bootstrap=0)[measure])
+
+
+def test_scores_and_interval_are_those_of_images_and_seeds_drawn_one_by_one() -> None:
+    bootstrap, seeds = 25, (0, 1, 2)
+    arms = {name: {seed: draw_results(error, seed + int(100 * error)) for seed in seeds} for name, error in ERRORS}
+    fast = {
+        name: {seed: resampled_scores(results, bootstrap=bootstrap, seed=0) for seed, results in runs.items()}
+        for name, runs in arms.items()
+    }
+    image_draws = draw_resamples(6, bootstrap, 0).astype(int)
+    seed_draws = np.random.default_rng(0).multinomial(2, [1 / 3] * 3, size=bootstrap)
+    for measure in MEASURES:
+        differences = []
+        for images, drawn_seeds in zip(image_draws, seed_draws, strict=True):
+            values = []
+            for seed in np.repeat(seeds, drawn_seeds):
+                mea, base = (plain_score(arms[name][seed], images, measure) for name in ("mea", "base"))
+                values.append(mea - base)
+            differences.append(np.mean(values))
+        found = paired_difference(*({s: fast[name][s][measure] for s in seeds} for name in ("mea", "base")))
+        whole = [
+            summarise(arms["mea"][seed], bootstrap=0)[measure] - summarise(arms["base"][seed], bootstrap=0)[measure]
+            for seed in seeds
+        ]
+        assert found is not None
+        assert found.seeds == seeds
+        assert found.value == pytest.approx(np.mean(whole))
+        assert [found.low, found.high] == pytest.approx(np.percentile(differences, [2.5, 97.5]))
+
+
+def made(value: float, spread: float = 0.0, bootstrap: int = 1000, seed: int = 0) -> Floats:
+    return np.array([value, *(value + spread * np.random.default_rng(seed).standard_normal(bootstrap))])
+
+
+def test_only_common_seeds_are_paired_and_undefined_values_left_out() -> None:
+    arm = {0: made(0.5), 1: made(0.9), 2: made(np.nan)}
+    control = {0: made(0.4), 2: made(0.4), 3: made(0.1)}
+    found = paired_difference(arm, control)
+    assert found is not None
+    assert found.seeds == (0,)
+    assert [found.value, found.low, found.high] == pytest.approx([0.1] * 3)
+    assert paired_difference({1: made(0.5)}, {2: made(0.5)}) is None
+
+
+def test_a_measure_undefined_in_some_resamples_does_not_lose_the_interval() -> None:
+    arm = {0: made(0.5), 1: made(0.6)}
+    arm[0][1:400] = np.nan
+    found = paired_difference(arm, {0: made(0.4), 1: made(0.4)})
+    assert found is not None
+    assert np.isfinite([found.low, found.high]).all()
+
+
+def test_seeds_widen_the_interval_as_the_variance_of_their_mean_says() -> None:
+    values = np.random.default_rng(4).standard_normal(12)
+    arm = {seed: made(value, bootstrap=20_000) for seed, value in enumerate(values)}
+    found = paired_difference(arm, {seed: made(0.0, bootstrap=20_000) for seed in arm})
+    assert found is not None
+    assert (found.high - found.low) / 3.92 == pytest.approx(values.std(ddof=1) / 12**0.5, rel=0.05)
+
+
+def test_images_common_to_both_arms_cancel() -> None:
+    arm = {seed: made(0.5, 0.1) for seed in range(3)}
+    found = paired_difference(arm, {seed: made(0.4, 0.1) for seed in range(3)})
+    assert found is not None
+    assert found.high - found.low == pytest.approx(0, abs=1e-12)
+
+
+def test_a_verdict_needs_an_interval_that_leaves_zero_out() -> None:
+    better, unclear = PairedDifference(1.0, 0.5, 1.5, (0,)), PairedDifference(1.0, -0.1, 2.0, (0,))
+    assert (better.verdict(True), better.verdict(False), unclear.verdict(True)) == (
+        "better",
+        "worse",
+        "not distinguishable",
+    )
+
+
+def test_the_words_say_that_one_seed_covers_images_alone() -> None:
+    assert "images alone" in coverage_of(1)
+    assert "too narrow" in coverage_of(3)
+    assert "too narrow" not in coverage_of(20)
+
+
+def test_mean_and_spread_leave_missing_runs_out() -> None:
+    assert mean_and_spread([1.0, None, 3.0]) == pytest.approx((2.0, 2**0.5))
+    assert mean_and_spread([1.0, None]) == (1.0, None)
+    assert mean_and_spread([None]) == (None, None)
+
+
+def test_every_headline_number_of_the_evaluation_is_scored() -> None:
+    assert set(resampled_scores(draw_results(0.2, 0))) == set(HIGHER_IS_BETTER) - {"iiou"}
