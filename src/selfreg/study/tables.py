@@ -140,7 +140,7 @@ def print_study(result: StudyResult, console: Console) -> None:
     for table in make_tables(result):
         printed = Table(title=table.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for index, column in enumerate(table.header):
-            printed.add_column(column, justify="left" if index == 0 else "right")
+            printed.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0, overflow="fold")
         for row in table.rows:
             texts = ("\n".join(filter(None, (cell.text, cell.below))) for cell in row)
             printed.add_row(
