@@ -87,6 +87,7 @@ class MultiExit(nn.Module):
         if parameter is not None:
             self.exits.to(device=parameter.device, dtype=parameter.dtype)
         self.own_map = find_own_map(network, num_classes, image_size)
+        self.released = False
         self._record = _Record()
         self._handles = self._install()
 
@@ -104,7 +105,7 @@ class MultiExit(nn.Module):
         """
         if not self.training:
             return self.network(*args, **kwargs)
-        if not self._handles:
+        if self.released:
             raise RuntimeError("this MultiExit was released: use its network, or wrap that again")
         record = self._record
         record.outputs.clear()
@@ -131,6 +132,7 @@ class MultiExit(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self.released = True
         return self.network
 
 

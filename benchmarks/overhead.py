@@ -1,0 +1,285 @@
+"""What self-regulation costs in training: step time and peak memory beside the plain network, paired in one run.
+
+    python benchmarks/overhead.py --quick            # DeepLabV3+ ResNet-50, 512 x 512, K = 19 and 150
+    python benchmarks/overhead.py                    # and OCRNet, K = 19, 21 and 150, more rounds
+    python benchmarks/overhead.py --parts            # where the time goes: each exit, each part of the objective
+    python benchmarks/overhead.py --device cuda --amp --channels-last --compile
+
+Arms: base, the plain network; MEA, its exits with the multi-exit loss alone; full, MEA with both self-regulation losses
+(`verified`); authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses at label resolution, as in the
+authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The arms take turns; every ratio
+is the median over rounds of the ratio within a round. CPU time counts what all threads of this process spent, so that
+other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at once in one step, beyond
+weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in it),
+on a GPU from `max_memory_allocated`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfreg.networks import build_network
+from selfreg.regulation import (
+    ExitOutputs,
+    ImageHead,
+    LossTerms,
+    MultiExit,
+    SelfRegulation,
+    main_output,
+    segmentation_loss,
+)
+
+Step = Callable[[], None]
+CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
+
+
+class AuthorsExit(nn.Module):
+    """An exit as in the authors' demonstration: two 3 x 3 convolutions to 256, batch norm, ReLU, a 1 x 1 to K."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 256, 3, padding=1, bias=False),
+            nn.BatchNorm2d(256),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 256, 3, padding=1, bias=False),
+            nn.BatchNorm2d(256),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, num_classes, 1),
+        )
+        self.image_head = ImageHead(num_classes)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From (N, C, h, w) to class map (N, K, h, w), image logits (N, K), and no features."""
+        class_map = self.layers(features)
+        return class_map, self.image_head(class_map), class_map[:, :0]
+
+
+def with_authors_exits(network: nn.Module, num_classes: int) -> MultiExit:
+    """Wrap a network and put the authors' exits in the place of ours, on the same taps."""
+    model = MultiExit(network, num_classes)
+    for index, tap in enumerate(model.taps):
+        if not tap.is_class_map:
+            model.exits[index] = AuthorsExit(tap.channels, num_classes).to(next(network.parameters()).device)
+    return model
+
+
+class Bench:
+    """One network, its four arms, one batch."""
+
+    def __init__(self, spec: str, num_classes: int, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.device = torch.device(arguments.device)
+        size, batch = arguments.size, arguments.batch
+        torch.manual_seed(0)
+        network = build_network(spec, num_classes).to(self.device)
+        self.images = torch.randn(batch, 3, size, size, device=self.device)
+        if arguments.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+            self.images = self.images.to(memory_format=torch.channels_last)
+        blocks = torch.randint(0, num_classes, (batch, size // 16, size // 16), device=self.device)
+        self.labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
+        self.labels[:, : size // 16] = 255
+        self.regulated = MultiExit(copy.deepcopy(network), num_classes)
+        full = MultiExit(copy.deepcopy(network), num_classes)
+        authors = with_authors_exits(copy.deepcopy(network), num_classes)
+        self.steps = {
+            "base": self._plain(network),
+            "MEA": self._regulated(self.regulated, SelfRegulation(sr_f_weight=0, sr_l_weight=0)),
+            "full": self._regulated(full, SelfRegulation("verified")),
+            "authors": self._regulated(authors, SelfRegulation("authors", exit_resolution="label")),
+        }
+
+    def _plain(self, network: nn.Module) -> Step:
+        network.train()
+        run = torch.compile(network) if self.arguments.compile else network
+        return self._step(network, lambda: segmentation_loss(main_output(run(self.images)), self.labels))
+
+    def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Step:
+        model.train()
+        run = torch.compile(model) if self.arguments.compile else model
+        return self._step(model, lambda: objective(run(self.images), self.labels, progress=1.0).total)
+
+    def _step(self, model: nn.Module, loss: Callable[[], Tensor]) -> Step:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.arguments.amp):
+                value = loss()
+            torch.autograd.backward(value)
+            optimizer.step()
+
+        return step
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def peak_bytes(step: Step, device: torch.device) -> int:
+    """The most bytes that tensors held at once during a step, beyond what they held before it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with silent_stderr(), torch.profiler.profile(activities=[CPU_ACTIVITY], profile_memory=True) as record:
+        step()
+    held = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Keep the profiler's own log, which Python cannot reach, off the screen."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def seconds(step: Step, device: torch.device) -> tuple[float, float]:
+    """Wall and CPU seconds of one step."""
+    synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    step()
+    synchronize(device)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU's queue; nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def compare(bench: Bench, rounds: int) -> None:
+    """Measure the arms in turns and print the table."""
+    device = bench.device
+    for step in bench.steps.values():  # momentum and lazily made buffers exist before memory is measured
+        step()
+    memory = {arm: peak_bytes(step, device) for arm, step in bench.steps.items()}
+    times: dict[str, list[tuple[float, float]]] = {arm: [] for arm in bench.steps}
+    for index in range(rounds):
+        arms = list(bench.steps)
+        for arm in arms[index % len(arms) :] + arms[: index % len(arms)]:
+            times[arm].append(seconds(bench.steps[arm], device))
+    print(f"{'arm':<9}{'step':>9}{'x base':>9}{'CPU time':>10}{'x base':>9}{'memory':>12}{'x base':>9}")
+    for arm, measured in times.items():
+        wall, cpu = (statistics.median(row[column] for row in measured) for column in (0, 1))
+        against = list(zip(measured, times["base"], strict=True))
+        wall_ratio, cpu_ratio = (statistics.median(m[column] / b[column] for m, b in against) for column in (0, 1))
+        print(
+            f"{arm:<9}{wall:>7.2f} s{wall_ratio:>9.3f}{cpu:>8.2f} s{cpu_ratio:>9.3f}"
+            f"{memory[arm] / 2**20:>8.0f} MiB{memory[arm] / memory['base']:>9.3f}",
+            flush=True,
+        )
+
+
+def parts(bench: Bench, rounds: int) -> None:
+    """Print the CPU time of each exit and of each part of the objective, forward and backward, alone."""
+    model = bench.regulated
+    stages: list[Tensor] = []
+    handles = [exit_.register_forward_pre_hook(lambda _m, inputs: stages.append(inputs[0])) for exit_ in model.exits]
+    outputs: ExitOutputs = model(bench.images)
+    for handle in handles:
+        handle.remove()
+    given = [stage.detach().requires_grad_() for stage in stages]
+    own_map = None if outputs.own_map is None else outputs.own_map.detach().requires_grad_()
+    held = ExitOutputs(
+        [class_map.detach().requires_grad_() for class_map in outputs.class_maps],
+        [logits.detach().requires_grad_() for logits in outputs.image_logits],
+        own_map=own_map,
+    )
+
+    def exit_step(index: int) -> Step:
+        def step() -> None:
+            class_map, logits, _ = model.exits[index](given[index])
+            torch.autograd.backward([class_map.sum(), logits.sum()])
+
+        return step
+
+    def objective_step(objective: SelfRegulation) -> Step:
+        def step() -> None:
+            terms: LossTerms = objective(held, bench.labels, progress=1.0)
+            torch.autograd.backward(terms.total)
+
+        return step
+
+    off: dict[str, Any] = {"sr_f_weight": 0.0, "sr_l_weight": 0.0}
+    steps = {f"exit {tap.name} (stride {tap.stride})": exit_step(index) for index, tap in enumerate(model.taps)}
+    steps["own output: image logits"] = exit_step(len(model.taps))
+    own = SelfRegulation(classification_weight=0.0, **off)
+    alone = ExitOutputs(held.class_maps[-1:], held.image_logits[-1:])
+    steps["objective: own segmentation (base)"] = lambda: torch.autograd.backward(own(alone, bench.labels, 1.0).total)
+    steps["objective: MEA"] = objective_step(SelfRegulation(**off))
+    steps["objective: MEA + SR-F"] = objective_step(SelfRegulation("verified", sr_l_weight=0.0))
+    steps["objective: full, distill"] = objective_step(SelfRegulation("distill"))
+    steps["objective: full, verified"] = objective_step(SelfRegulation("verified"))
+    base = min(seconds(bench.steps["base"], bench.device)[1] for _ in range(2))
+    print(f"base step {base:.2f} s of CPU time")
+    for name, step in steps.items():
+        step()
+        cpu = min(seconds(step, bench.device)[1] for _ in range(max(rounds, 3)))
+        print(f"{name:<40}{cpu:>8.3f} s{cpu / base:>9.2%}", flush=True)
+
+
+@contextlib.contextmanager
+def heading(spec: str, num_classes: int, arguments: argparse.Namespace) -> Iterator[None]:
+    """Print what is measured, and how long it took."""
+    start = time.perf_counter()
+    print(f"\n{spec}, K = {num_classes}, {arguments.batch} x {arguments.size} x {arguments.size}, {arguments.device}")
+    yield
+    print(f"({time.perf_counter() - start:.0f} s)")
+
+
+def main() -> None:
+    """Parse the command line and print one table per network and number of classes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one network, K = 19 and 150, three rounds")
+    parser.add_argument("--parts", action="store_true", help="where the time goes, instead of the comparison")
+    parser.add_argument("--networks", nargs="+", default=["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"])
+    parser.add_argument("--classes", nargs="+", type=int, default=[19, 21, 150])
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=None, help="of torch, on a CPU")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.quick:
+        arguments.networks, arguments.classes, arguments.rounds = arguments.networks[:1], [19, 150], 3
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
+    for spec in arguments.networks:
+        for num_classes in arguments.classes:
+            with heading(spec, num_classes, arguments):
+                bench = Bench(spec, num_classes, arguments)
+                (parts if arguments.parts else compare)(bench, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
