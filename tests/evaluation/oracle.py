@@ -35,9 +35,21 @@ def squared_distances(points: np.ndarray, targets: np.ndarray) -> Any:
     return np.array([((points - target) ** 2).sum(1) for target in targets]).min(0)
 
 
-def parts_of(component: np.ndarray, width: float, minimum_area: int) -> list[np.ndarray]:
+def without_dents(component: np.ndarray, label: np.ndarray, minimum_area: int) -> np.ndarray:
+    """The component and the specks in it: what is smaller than a unit and has nothing else beside it."""
+    shape = component.copy()
+    for code in np.unique(label):
+        ids, count = ndimage.label(label == code, EIGHT)
+        for speck in (ids == index for index in range(1, count + 1)):
+            ring = ndimage.binary_dilation(speck) & ~speck
+            if speck.sum() < minimum_area and ring.any() and (component & ring).sum() == ring.sum():
+                shape |= speck
+    return shape
+
+
+def parts_of(component: np.ndarray, shape: np.ndarray, width: float, minimum_area: int) -> list[np.ndarray]:
     points = np.argwhere(component)
-    depth = squared_distances(points, np.argwhere(~component))
+    depth = squared_distances(points, np.argwhere(~shape))
     if depth[0] == -1:
         return []
     limit = exact(width) ** 2 * int(depth.max())
@@ -70,11 +82,12 @@ def failure_counts(
     for class_index, component in components(label, valid, classes):
         area = int(component.sum())
         right = int((prediction[component] == class_index).sum())
+        shape = without_dents(component, label, t.minimum_area)
         if area <= exact(t.small_object) * area_of_image:
             if area >= t.minimum_area:
                 count_unit("small_objects", class_index, component)
         else:
-            for part in parts_of(component, t.part_width, t.minimum_area):
+            for part in parts_of(component, shape, t.part_width, t.minimum_area):
                 count_unit("parts", class_index, part)
         if area < exact(t.large_object) * area_of_image:
             continue
@@ -82,7 +95,7 @@ def failure_counts(
             counts["large_objects_wrong"][class_index] += 1
             continue
         points = np.argwhere(component)
-        depth = squared_distances(points, np.argwhere(~component))
+        depth = squared_distances(points, np.argwhere(~shape))
         margin = exact(t.margin) ** 2 * (height**2 + width**2)
         interior = np.zeros_like(component)
         for (row, column), distance in zip(points, depth, strict=True):

@@ -312,6 +312,32 @@ def test_part_thicker_than_its_share_of_the_radius_is_no_part() -> None:
         assert failure_counts(label, label, 2, background=0).parts[ANIMAL] == expected
 
 
+@pytest.mark.parametrize("speck", [BIRD, 255])
+def test_specks_smaller_than_a_unit_do_not_dent_an_object(speck: int) -> None:
+    label = np.zeros((200, 200), dtype=np.uint8)
+    label[60:120, 20:180] = ANIMAL
+    whole = failure_counts(label, label, 3, background=0)
+    label[90:93, 40:180:20] = speck
+    dented = failure_counts(label, label, 3, background=0)
+    assert dented.parts.sum() == whole.parts.sum() == 0
+    assert dented.interior_pixels[ANIMAL] == whole.interior_pixels[ANIMAL] - 3 * 7
+    # What is as large as a unit has a contour of its own.
+    label[90:94, 40:180:20] = speck
+    label[90:94, 41:180:20] = speck
+    label[90:94, 42:180:20] = speck
+    label[90:94, 43:180:20] = speck
+    assert failure_counts(label, label, 3, background=0).interior_pixels[ANIMAL] < dented.interior_pixels[ANIMAL] - 100
+
+
+def test_speck_between_two_objects_belongs_to_neither() -> None:
+    label = np.full((100, 100), ANIMAL, dtype=np.uint8)
+    label[:, 50:] = BIRD
+    whole = failure_counts(label, label, 3)
+    label[40:44, 49:51] = 255
+    counts = failure_counts(label, label, 3)
+    assert (counts.interior_pixels[1:] < whole.interior_pixels[1:]).all()
+
+
 def test_corners_of_a_rectangle_are_no_parts() -> None:
     label = np.zeros((200, 200), dtype=np.uint8)
     label[60:120, 20:180] = ANIMAL
@@ -382,6 +408,7 @@ def test_counts_equal_those_of_a_slow_plain_version(seed: int, background: int |
     prediction = np.where(patch < 4, patch, prediction)
     prediction = np.where(patch == 4, 255, prediction)
     label = np.where(blocks(generator, 8, height, width) == 0, 255, label)
+    label = np.where(generator.random((height, width)) < 0.01, generator.choice([0, 1, 255]), label)
     thresholds = Thresholds(low_coverage=0.25, **values)  # type: ignore[arg-type]
     found = failure_counts(prediction, label, 4, background=background, thresholds=thresholds)
     expected = oracle.failure_counts(prediction, label, 4, 255, background, thresholds)

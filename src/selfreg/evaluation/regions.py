@@ -27,7 +27,7 @@ class Components(NamedTuple):
     classes: NDArray[np.int64]
 
 
-def find_components(codes: IntArray, excluded: tuple[int, ...]) -> Components:
+def find_components(codes: IntArray, excluded: tuple[int, ...] = ()) -> Components:
     """Components of all classes of a code map ``(H, W)``; pixels of the ``excluded`` codes belong to none."""
     shifted = codes + np.uint32(1) if codes.dtype.itemsize > 1 else codes + np.uint16(1)
     for code in excluded:
@@ -40,6 +40,39 @@ def find_components(codes: IntArray, excluded: tuple[int, ...]) -> Components:
     classes[ids.ravel()[first]] = codes.ravel()[first]
     classes[0] = 0
     return Components(ids, areas, classes)
+
+
+def leave_out(components: Components, codes: tuple[int, ...]) -> Components:
+    """The same components, equally numbered, but for those of some codes."""
+    kept = ~np.isin(components.classes, codes)
+    kept[0] = False
+    ids = np.where(kept, np.arange(len(kept)), 0).astype(components.ids.dtype)[components.ids]
+    return Components(ids, components.areas * kept, components.classes * kept)
+
+
+def fill_specks(everything: Components, objects: Components, minimum_area: int) -> IntArray:
+    """The ids of ``objects`` ``(H, W)`` with every speck given to the object around it: the shapes without dents.
+
+    A speck is a component of ``everything`` (any code, void too) of fewer than ``minimum_area`` pixels with pixels of
+    one single object beside it. The two sets of components are numbered alike.
+    """
+    ids, size = everything.ids, len(everything.areas)
+    speck = everything.areas < minimum_area
+    lowest, highest = np.full(size, size), np.zeros(size, dtype=np.int64)
+    for one, other in ((ids[:, 1:], ids[:, :-1]), (ids[1:], ids[:-1])):
+        border = np.flatnonzero(one != other)
+        sides = one.ravel()[border], other.ravel()[border]
+        for inner, outer in (sides, sides[::-1]):
+            beside = speck[inner]
+            np.minimum.at(lowest, inner[beside], outer[beside])
+            np.maximum.at(highest, inner[beside], outer[beside])
+    enclosed = np.flatnonzero(speck & (lowest == highest))
+    enclosed = enclosed[objects.areas[lowest[enclosed]] > 0]
+    if len(enclosed) == 0:
+        return objects.ids
+    owner = np.where(objects.areas > 0, np.arange(size), 0)
+    owner[enclosed] = lowest[enclosed]
+    return owner.astype(ids.dtype)[ids]
 
 
 def find_boxes(ids: IntArray, size: int) -> list[Box]:

@@ -12,9 +12,11 @@ from selfreg.evaluation.regions import (
     Components,
     Mask,
     count_within,
+    fill_specks,
     find_boxes,
     find_components,
     find_limbs,
+    leave_out,
     share_of,
     squared_distance,
 )
@@ -105,14 +107,15 @@ def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analy
     check_image(maps)
     if background is not None and not 0 <= background < void:
         raise ValueError(f"background {background} is not a class (0 to {void - 1})")
-    objects = find_components(label, without_objects(void, background))
+    everything = find_components(label)
+    objects = leave_out(everything, without_objects(void, background))
     areas = objects.areas
     correct = count_within(objects.ids, prediction == label, len(areas))
     valid = int(np.count_nonzero(label != void))
     larger = areas > share_of(thresholds.small_object, valid)
     large = (areas > 0) & (areas >= share_of(thresholds.large_object, valid))
     large_right = large & (2 * correct >= areas)
-    squared = squared_distance(objects.ids)
+    squared = squared_distance(fill_specks(everything, objects, thresholds.minimum_area))
     interior, blobs = _find_blobs(maps, thresholds, objects, large_right, squared)
     return Analysis(
         valid=valid,
