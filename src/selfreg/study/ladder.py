@@ -74,7 +74,7 @@ def _open(study: Config) -> Source:
 
 def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
     # the trainer refuses other configurations too, but only once earlier runs have cost their time
-    from selfreg.training.fit import _refuse_other_config
+    from selfreg.training.fit import refuse_other_config
 
     planned = PlannedRun(
         f"{arm.name} seed {seed}",
@@ -83,7 +83,7 @@ def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
         seed,
     )
     if Run.exists(planned.folder):
-        _refuse_other_config(Run.open(planned.folder), config.model_copy(update={"seed": seed}))
+        refuse_other_config(Run.open(planned.folder), config.model_copy(update={"seed": seed}))
     return planned
 
 

@@ -52,7 +52,7 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
     if started is not None:
         if not resume:
             raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
-        _refuse_other_config(started, config)
+        refuse_other_config(started, config)
         if started.summary() is not None:
             return started
     train_source, val_source = _open_splits(config)
@@ -111,7 +111,8 @@ def _prepare(
     return task, (loader, validation_loader(config, val_source, info))
 
 
-def _refuse_other_config(run: Run, config: Config) -> None:
+def refuse_other_config(run: Run, config: Config) -> None:
+    """Raise ValueError where a run was started with another configuration than this, but for where it computes."""
     stored, given = run.config().model_dump(mode="json"), config.model_dump(mode="json")
     for section in stored:
         old, new = stored[section], given[section]
