@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fixtures import layouts
+import fixtures.layouts as layouts
 from fixtures.folder import photograph, write_folder
 from selfreg.data import Scenes
 from selfreg.data.checks import check_data

@@ -10,7 +10,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 from torchvision import datasets
 
-from fixtures import layouts
+import fixtures.layouts as layouts
 from fixtures.folder import patches, write_folder
 from selfreg.data import Source, TrainingSet, open_source
 from selfreg.data.ade20k import ADE20K_LABELS

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tiny import selfreg, write_config
 
 from selfreg.config import load_config
 from selfreg.training.dry_run import dry_run
+from tiny import selfreg, write_config
 
 
 @pytest.mark.parametrize("arm", ["base", "full"])

@@ -42,7 +42,7 @@ class DryRun:
         scaled = self.batch_size / self.images
         return [
             *([] if self.taps is None else [str(self.taps), ""]),
-            f"parameters       {self.parameters / 1e6:.2f} M, and {self.exit_parameters / 1e6:.2f} M in exits in training",
+            f"parameters       {self.parameters / 1e6:.2f} M; exits in training {self.exit_parameters / 1e6:.2f} M",
             f"one step         {self.step_seconds:.2f} s and {self.memory / 2**30:.2f} GiB for {self.images} images, "
             f"loss {self.loss:.3f}",
             f"whole batch      about {scaled * self.step_seconds:.2f} s and {scaled * self.memory / 2**30:.2f} GiB for "
