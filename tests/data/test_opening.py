@@ -9,7 +9,7 @@ from selfreg.data import Folder, Scenes, open_source
 def test_kinds_open_what_they_name(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set")
     assert isinstance(open_source("folder", root, "val"), Folder)
-    scenes = open_source("scenes", None, "val", length=4, size=(40, 50), seed=2)
+    scenes = open_source("scenes", None, "val", length=9, evaluation_length=4, size=(40, 50), seed=2)
     assert isinstance(scenes, Scenes)
     assert len(scenes) == 4
     assert scenes.read(0).mask.shape == (40, 50)

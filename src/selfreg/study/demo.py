@@ -70,7 +70,8 @@ def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 300)
         limit=60,
     )
     _write_picture(comparison, folder / "cases.png")
-    console.print(f"\npage: {page.resolve()}\npicture: {(folder / 'cases.png').resolve()}")
+    # not the console's: it would break a long path in two
+    print(f"\npage: {page.resolve()}\npicture: {(folder / 'cases.png').resolve()}")
     return page
 
 
