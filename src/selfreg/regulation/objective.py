@@ -71,7 +71,7 @@ class SelfRegulation:
 
     def __init__(
         self,
-        variant: Literal["authors", "distill", "feature", "verified"] = "distill",
+        variant: Literal["authors", "distill", "feature", "verified"] = "verified",
         *,
         ignore_index: int = 255,
         exit_resolution: Literal["exit", "label"] = "exit",
