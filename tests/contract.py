@@ -301,6 +301,11 @@ Build = Callable[[int], nn.Module]
 def contract_for(
     name: str, build: Build, expected: tuple[tuple[str, int, int, str], ...] | None = None, **settings: Any
 ) -> type[NetworkContract]:
-    """Make a test class for one network: `build(num_classes)`, the taps expected of it, and other class attributes."""
-    members = {"build": lambda self: build(self.num_classes), "expected_taps": expected, **settings}
+    """Make a test class for one network: `build(num_classes)`, the taps expected of it, other class attributes.
+
+    compiled=False leaves the test of torch.compile out: tracing takes seconds, and a member or two speak for a family.
+    """
+    members: dict[str, Any] = {"build": lambda self: build(self.num_classes), "expected_taps": expected, **settings}
+    if not members.pop("compiled", True):
+        members["test_the_wrapper_compiles_without_a_graph_break_where_the_network_does"] = None
     return type(name, (NetworkContract,), members)

@@ -48,6 +48,7 @@ TestSmpDeepLabV3MobileNet = contract_for(
     "TestSmpDeepLabV3MobileNet",
     smp_network("DeepLabV3", "mobilenet_v2", decoder_channels=16),
     encoder_taps((1, 2, 16), (2, 4, 24), (3, 8, 32), (4, 8, 96)),
+    compiled=False,
 )
 TestSmpFPNMixTransformer = contract_for(
     "TestSmpFPNMixTransformer",
@@ -58,11 +59,13 @@ TestSmpUPerNetConvNeXt = contract_for(
     "TestSmpUPerNetConvNeXt",
     smp_network("UPerNet", "tu-convnext_atto", decoder_channels=16),
     encoder_taps((2, 4, 40), (3, 8, 80), (4, 16, 160), (5, 32, 320)),
+    compiled=False,
 )
 TestSmpPSPNetEfficientNet = contract_for(
     "TestSmpPSPNetEfficientNet",
     smp_network("PSPNet", "efficientnet-b0", psp_out_channels=32),
     encoder_taps((1, 2, 32), (2, 4, 24), (3, 8, 40)),
+    compiled=False,
 )
 TestSmpDPTVisionTransformer = contract_for(
     "TestSmpDPTVisionTransformer",
@@ -74,6 +77,7 @@ TestSmpDPTVisionTransformer = contract_for(
         decoder_fusion_channels=16,
     ),
     tuple((f"encoder@0@{index}", 16, 192, "NCHW") for index in range(4)),
+    compiled=False,
 )
 
 
@@ -195,7 +199,7 @@ TestTorchvisionFCN = contract_for(
     ),
 )
 TestTorchvisionDeepLabV3 = contract_for(
-    "TestTorchvisionDeepLabV3", torchvision_network("deeplabv3_mobilenet_v3_large"), MOBILE
+    "TestTorchvisionDeepLabV3", torchvision_network("deeplabv3_mobilenet_v3_large"), MOBILE, compiled=False
 )
 TestTorchvisionLRASPP = contract_for("TestTorchvisionLRASPP", torchvision_network("lraspp_mobilenet_v3_large"), MOBILE)
 
