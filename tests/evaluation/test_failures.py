@@ -276,6 +276,17 @@ def test_hallucinated_components_are_small_predictions_less_than_half_on_their_c
     assert failure_counts(prediction, label, 3, background=0).small_predictions[BIRD] == 1
 
 
+def test_prediction_exactly_half_on_its_class_is_no_hallucination() -> None:
+    label = animal()
+    prediction = label.copy()
+    prediction[20:32, 194:200] = BIRD
+    prediction[20:32, 206:212] = BACKGROUND
+    assert failure_counts(prediction, label, 3, background=0).hallucinated[BIRD] == 0
+    prediction[20, 206] = BACKGROUND
+    prediction[20, 205] = BACKGROUND
+    assert failure_counts(prediction, label, 3, background=0).hallucinated[BIRD] == 1
+
+
 def test_nothing_to_count_is_nan_with_zero_units() -> None:
     void = np.full((40, 40), 255, dtype=np.uint8)
     found = rates(np.zeros((40, 40), dtype=np.uint8), void)
@@ -302,6 +313,24 @@ def test_part_must_stand_out_by_its_share_of_the_radius() -> None:
         label[60:120, 20:180] = ANIMAL
         label[120 : 120 + length, 90:100] = ANIMAL
         assert failure_counts(label, label, 2, background=0).parts[ANIMAL] == expected
+
+
+@pytest.mark.parametrize(("length", "expected"), [(10, 0), (11, 1)])
+def test_part_reaches_exactly_one_radius_out_of_the_opened_object(length: int, expected: int) -> None:
+    # R = 20 and r = 10. Above the limb, one pixel wide, the core comes within ten pixels of the lower contour, nine
+    # above the last row of the body; the tip has to lie 20 below that.
+    label = np.zeros((120, 120), dtype=np.uint8)
+    label[20:59, 10:110] = ANIMAL
+    label[59 : 59 + length, 60] = ANIMAL
+    thresholds = Thresholds(part_width=0.5, minimum_area=1)
+    assert failure_counts(label, label, 2, background=0, thresholds=thresholds).parts[ANIMAL] == expected
+
+
+@pytest.mark.parametrize(("width", "expected"), [(25, 1), (24, 0)])
+def test_large_object_begins_at_one_twentieth_of_the_valid_pixels(width: int, expected: int) -> None:
+    label = np.zeros((100, 100), dtype=np.uint8)
+    label[10:30, 10 : 10 + width] = ANIMAL
+    assert failure_counts(label, label, 2, background=0).large_objects[ANIMAL] == expected
 
 
 def test_part_thicker_than_its_share_of_the_radius_is_no_part() -> None:
