@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from selfreg.data import Pair, TrainingTransform, normalise
-from selfreg.data.transforms import colour_matrix, draw_span
+from selfreg.data.transforms import colour_map, draw_span
 
 PLAIN: dict[str, Any] = {"flip": False, "colour": 0.0, "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
 """Leaves pixel values as they are: what comes out can be compared with coordinates."""
@@ -159,7 +159,7 @@ def middle_greys(seed: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("seed", range(6))
 def test_colour_follows_torchvision_where_nothing_is_clipped(seed: int) -> None:
     image = np.kron(middle_greys(seed)[:5, :5], np.ones((8, 8, 1), dtype=np.uint8))
-    matrix = colour_matrix(torch.from_numpy(image).permute(2, 0, 1), 0.3, np.random.default_rng(seed))
+    matrix = np.array(colour_map(torch.from_numpy(image).permute(2, 0, 1), 0.3, np.random.default_rng(seed)))
     got = image @ matrix[:, :3].T + matrix[:, 3]
     brightness, contrast, saturation = np.random.default_rng(seed).uniform(0.7, 1.3, size=3)
     tensor = torch.from_numpy(image / 255.0).permute(2, 0, 1)
