@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regulation.small import Small
-from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, find_taps
+from selfreg.regulation import Exit, ExitOutputs, MultiExit, SelfRegulation, find_taps
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -43,8 +43,8 @@ def test_the_own_map_is_the_class_map_before_the_final_upsampling() -> None:
 
 
 def test_features_come_in_one_width_for_every_exit() -> None:
-    outputs = wrapper(features=True, width=6)(IMAGES)
-    assert [features.shape[1] for features in outputs.features] == [6] * 4
+    outputs = wrapper(features=True, width=8)(IMAGES)
+    assert [features.shape[1] for features in outputs.features] == [8] * 4
     assert wrapper()(IMAGES).features == []
 
 
@@ -126,6 +126,20 @@ def test_exits_follow_the_networks_device_and_dtype() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 2"):
         MultiExit(Small(), 1)
+
+
+@pytest.mark.parametrize("width", [0, 6, -4])
+def test_a_width_that_the_exits_cannot_divide_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match="width must be a multiple of 4"):
+        wrapper(width=width)
+
+
+def test_a_tap_at_full_resolution_leaves_no_pixel_out() -> None:
+    exit_ = Exit(1, 2, width=4, step=4).eval()
+    image = torch.randn(1, 1, 16, 16, requires_grad=True)
+    torch.autograd.backward(exit_.spatial[0](torch.nn.functional.relu(image)).abs().sum() + 0 * image.sum())
+    assert image.grad is not None
+    assert (image.grad[image.detach() > 0] != 0).all()
 
 
 def test_training_by_regulation_fits_a_batch() -> None:

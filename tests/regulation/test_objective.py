@@ -316,6 +316,7 @@ def test_class_weights_change_the_segmentation_term_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"outputs": torch.zeros(2, K, 8, 8)}, "takes ExitOutputs, not a Tensor: is the model in eval mode"),
         ({"labels": torch.full((2, 8, 8), 3)}, "label 3 is neither in 0..2 nor ignore_index = 255"),
         ({"labels": torch.full((2, 8, 8), -1)}, "label -1"),
         ({"labels": torch.zeros(2, 8, 8)}, "labels must be int64"),

@@ -77,6 +77,8 @@ class MultiExit(nn.Module):
             raise ValueError("the network already carries exits: call release() on its MultiExit first")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, not {num_classes}")
+        if width < 4 or width % 4:
+            raise ValueError(f"width must be a multiple of 4, not {width}")
         self.taps = _resolve(network, taps, image_size)
         self.num_classes = num_classes
         self.features = features

@@ -193,6 +193,9 @@ class SelfRegulation:
         image_labels: Tensor | None,
         confidence: Tensor | None,
     ) -> None:
+        if not isinstance(outputs, ExitOutputs):
+            kind = type(outputs).__name__
+            raise ValueError(f"the objective takes ExitOutputs, not a {kind}: is the model in eval mode?")
         maps = outputs.class_maps
         if not maps or len(maps) != len(outputs.image_logits):
             raise ValueError(
