@@ -58,7 +58,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two runs and the page.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of scenes, weights and order.")] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the scenes, for each of the two networks.")] = 4,
-    scenes: Annotated[int, typer.Option(help="Scenes to train on.")] = 300,
+    scenes: Annotated[int, typer.Option(help="Scenes to train on.")] = 240,
 ) -> None:
     """Train a network plainly and with self-regulation on generated scenes, and compare them on a page."""
     from selfreg.study.demo import run_demo

@@ -52,7 +52,7 @@ def demo_config(arm: str, seed: int, epochs: int, scenes: int) -> Config:
     return parse_config(content, origin="demo")
 
 
-def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 300) -> Path:
+def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 240) -> Path:
     """Train both arms (or go on where a demo was cut off), print the comparison, write the page; return its path."""
     console = Console()
     folders = [folder / "base", folder / "self-regulated"]
