@@ -45,6 +45,7 @@ WITH_INTERVALS = (
     "per_class_missed_unit_rate",
     "per_class_partial_mislabel_rate",
 )
+"""What ``summarise`` gives an interval for."""
 
 
 @dataclass(frozen=True, eq=False)

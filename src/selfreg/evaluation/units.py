@@ -115,7 +115,9 @@ def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analy
     larger = areas > share_of(thresholds.small_object, valid)
     large = (areas > 0) & (areas >= share_of(thresholds.large_object, valid))
     large_right = large & (2 * correct >= areas)
-    squared = squared_distance(fill_specks(everything, objects, thresholds.minimum_area))
+    squared = np.zeros(label.shape, dtype=np.float32)
+    if (larger | large_right).any():
+        squared = squared_distance(fill_specks(everything, objects, thresholds.minimum_area))
     interior, blobs = _find_blobs(maps, thresholds, objects, large_right, squared)
     return Analysis(
         valid=valid,
@@ -138,7 +140,9 @@ def without_objects(void: int, background: int | None) -> tuple[int, ...]:
 def _find_parts(
     maps: Maps, thresholds: Thresholds, objects: Components, larger: Mask, squared: NDArray[np.float32]
 ) -> list[Part]:
-    parts = []
+    parts: list[Part] = []
+    if not larger.any():
+        return parts
     boxes = find_boxes(objects.ids, len(objects.areas))
     for component in np.flatnonzero(larger).tolist():
         box = boxes[component]
