@@ -66,6 +66,15 @@ def test_sizes_are_told_apart() -> None:
     assert found.tolist() == pytest.approx([200 / (400 + 100), 1.0, 14400 / (14400 + 7200)])
 
 
+def test_false_alarm_counts_at_its_own_size() -> None:
+    label = np.zeros((200, 200), dtype=np.uint8)
+    for size, bucket in ((20, 0), (50, 1), (120, 2)):
+        prediction = label.copy()
+        prediction[:size, :size] = 1
+        counts = instance_counts(prediction, label, np.zeros_like(label), 2)
+        assert np.flatnonzero(counts.false_by_size[1]).tolist() == [bucket]
+
+
 def test_false_pixels_of_one_component_are_shared_by_overlap() -> None:
     label = np.zeros((200, 200), dtype=np.uint8)
     instances = np.zeros((200, 200), dtype=np.int32)
