@@ -34,12 +34,13 @@ class NetworkContract:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def built(self) -> nn.Module:
+    @classmethod
+    def built(cls) -> nn.Module:
         """One network per class; tests work on copies."""
         torch.manual_seed(0)
-        network = type(self)().build().eval()
+        network = cls().build().eval()
         with torch.no_grad():  # transformers installs hooks of its own at the first call
-            network(torch.zeros(1, 3, *self.image_size))
+            network(torch.zeros(1, 3, *cls.image_size))
         return network
 
     @pytest.fixture
@@ -48,11 +49,12 @@ class NetworkContract:
         return copy.deepcopy(built)
 
     @pytest.fixture(scope="class")
-    def wrapped(self, built: nn.Module) -> MultiExit:
+    @classmethod
+    def wrapped(cls, built: nn.Module) -> MultiExit:
         """One wrapper per class, in eval mode inside, so that it computes the same each time."""
         torch.manual_seed(1)
         network = copy.deepcopy(built)
-        return steady(MultiExit(network, self.num_classes, self.taps, image_size=self.image_size))
+        return steady(MultiExit(network, cls.num_classes, cls.taps, image_size=cls.image_size))
 
     @pytest.fixture
     def model(self, wrapped: MultiExit) -> MultiExit:
