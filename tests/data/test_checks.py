@@ -194,6 +194,13 @@ def test_sets_without_files_are_checked_too(tmp_path: Path) -> None:
     assert check_data("coco", tmp_path, workers=1).errors == []
 
 
+def test_without_masks_only_the_images_are_judged(root: Path) -> None:
+    truncate(root / "images/train/t1.jpg")
+    shutil.rmtree(root / "masks")
+    report = check_data("folder", root, workers=1, tags_only=True)
+    assert ["t1.jpg" in finding.message for finding in report.findings] == [True]
+
+
 def test_a_mistake_in_the_call_is_raised_and_not_reported(root: Path) -> None:
     with pytest.raises(ValueError, match="is unknown"):
         check_data("fodler", root)

@@ -76,7 +76,9 @@ def test_faults_inside_files_are_named_when_read(root: Path) -> None:
 def test_tags_come_from_the_label_file_and_never_from_masks(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", extra={"image_labels": {"t0": ["car", "sky"], "t1": []}})
     shutil.rmtree(root / "masks")
-    folder = Folder(root, "train", tags_only=True)
+    with pytest.raises(ValueError, match=r"labels.json: no tags for 't2'"):
+        Folder(root, "train", tags_only=True)
+    folder = Folder(root, "train", tags_only=True, must_exist=False)
     assert folder.tags(0).tolist() == [1, 0, 1]
     assert folder.tags(0).dtype == np.float32
     assert folder.tags(1).tolist() == [0, 0, 0]

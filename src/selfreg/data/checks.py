@@ -74,7 +74,8 @@ def check_data(
     summaries = {}
     if labels is not None:
         summaries = {split: summarise(found, labels.num_classes) for split, found in of_split.items()}
-        findings += _label_findings(of_split, summaries, labels)
+        if not options.get("tags_only"):
+            findings += _label_findings(of_split, summaries, labels)
     findings.sort(key=lambda finding: finding.level)
     return DataReport(kind, None if root is None else str(root), labels, summaries, findings, items)
 

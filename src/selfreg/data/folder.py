@@ -24,14 +24,15 @@ class Folder:
         root: the folder with `images`, the mask folder and `labels.json`.
         split: name of the subfolder, such as "train" or "val".
         masks: name of the mask folder; "masks_objects" also chooses the keys `classes_objects` and so on.
-        tags_only: never look at masks: none need to exist, and `read` gives masks that are void throughout.
-        must_exist: refuse missing masks now, not when the item is read.
+        tags_only: never look at masks: none need to exist, and `read` gives masks that are void throughout; instead
+            each image must have tags.
+        must_exist: refuse missing masks or tags now, not when the item is read.
 
     Attributes:
         orphans: masks without an image, which are not used (a warning says so).
 
     Raises:
-        ValueError: a folder or a mask is missing, the split is empty, or two images share one id.
+        ValueError: a folder, a mask or (with `tags_only`) a tag is missing, the split is empty, or an id occurs twice.
     """
 
     def __init__(
@@ -49,6 +50,9 @@ class Folder:
         self.orphans: tuple[Path, ...] = ()
         if not tags_only:
             self._check_masks(must_exist)
+        elif must_exist:
+            for index in range(len(self)):
+                self.tags(index)  # raises for an image without
 
     def __len__(self) -> int:
         return len(self.ids)
