@@ -30,20 +30,19 @@ class ImageHead(nn.Module):
 class Exit(nn.Module):
     """A narrow classifier on one stage: features (N, C, h, w) to class map, image logits and narrow features.
 
-    A 1 x 1 to `width / step` channels, a depthwise 3 x 3 of stride `step` to `width`, a 1 x 1 to K; batch norm and ReLU
-    after each of the first two. Everything after the first 1 x 1 is narrow, which keeps the exit cheap (this project's;
-    the authors' exits are two full 3 x 3 convolutions to 256). A stage at stride 2 uses `step=2`: its detail goes into
-    the coarser class map through the strided convolution, and the loss compares with the class fractions of the coarser
-    cells. A stage at stride 1 uses `step=4`, and 7 x 7 for the depthwise convolution, so that no pixel is left out.
+    A separable convolution (1 x 1 to `width / step` channels, depthwise 3 x 3 of stride `step` to `width`), batch norm,
+    ReLU, a 1 x 1 to K. Everything after the first 1 x 1 is narrow, and one tensor of each size is kept for the backward
+    pass: that keeps the exit cheap (this project's; the authors' exits are two full 3 x 3 convolutions to 256). A
+    stage at stride 2 uses `step=2`: its detail goes into the coarser class map through the strided convolution, and
+    the loss compares with the class fractions of the coarser cells. A stage at stride 1 uses `step=4`, and 7 x 7 for
+    the depthwise convolution, so that no pixel is left out.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 32, step: int = 1) -> None:
         super().__init__()
         inner = width // step
         kernel = max(3, 2 * step - 1)
-        self.reduce = nn.Sequential(
-            nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)
-        )
+        self.reduce = nn.Conv2d(channels, inner, 1, bias=False)
         self.spatial = nn.Sequential(
             nn.Conv2d(inner, width, kernel, stride=step, padding=kernel // 2, groups=inner, bias=False),
             nn.BatchNorm2d(width),
