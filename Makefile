@@ -11,7 +11,7 @@ BIN := .venv/bin
 	@touch $@
 
 .venv/.dev: .venv/.demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,hf,export,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,hf,export,dev,docs]'
 	@touch $@
 
 demo: .venv/.demo
@@ -34,5 +34,8 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv runs demo
+	rm -rf .venv runs demo site dist
