@@ -39,6 +39,42 @@ class Trunk(nn.Module):
         return [images, first, images.new_zeros(1, 0, 12, 12), self.b(first)]
 
 
+class Block(nn.Module):
+    """A block whose attention looks at a coarser grid, as those of SegFormer do."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.main, self.keys = block(inputs, outputs, stride), nn.AvgPool2d(8)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.main(features) * (1 + self.keys(features).mean())
+        return result
+
+
+class ListsInAList(nn.Module):
+    """Stages that are bare lists of blocks, as in SegFormer of transformers 4: the lists themselves are never run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [nn.ModuleList([Block(3, 4, 4), Block(4, 4, 1)]), nn.ModuleList([Block(4, 6, 2), Block(6, 6, 1)])]
+        )
+        self.head = nn.Conv2d(6, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for stage in self.blocks:
+            for one in stage:  # type: ignore[attr-defined]
+                images = one(images)
+        logits: Tensor = self.head(images)
+        return logits
+
+
+def test_of_a_stage_that_is_a_bare_list_of_blocks_the_last_block_is_the_tap() -> None:
+    assert find_taps(ListsInAList(), (64, 64)) == Taps(
+        [Tap("blocks.0.1", 4, 4, "NCHW"), Tap("blocks.1.1", 8, 6, "NCHW")]
+    )
+
+
 def test_the_table_shows_name_stride_channels_and_layout() -> None:
     taps = find_taps(Small(), (64, 64))
     assert str(taps).splitlines() == [

@@ -61,6 +61,9 @@ class DilatedBackbone(nn.Module):
             self.model = timm.create_model(name, pretrained=pretrained, features_only=True, output_stride=output_stride)
         except (TypeError, AssertionError, RuntimeError) as error:
             raise ValueError(f"timm's {name} cannot be built at output stride {output_stride}: {error}") from error
+        deepest = max(self.model.feature_info.reduction())
+        if deepest != output_stride:  # some networks of timm drop the argument without a word
+            raise ValueError(f"timm's {name} cannot be built at output stride {output_stride}: it stays at {deepest}")
         self.channels: list[int] = self.model.feature_info.channels()
         self.stages = tap_points(len(self.channels))
 

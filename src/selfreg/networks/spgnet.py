@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from selfreg.networks.blocks import conv_bn_relu, resize, size_of, tap_points
+from selfreg.networks.blocks import conv_bn_relu, pass_through, resize, size_of, tap_points
 
 
 class Bottleneck(nn.Module):
@@ -126,7 +126,7 @@ class SPGNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes, H, W) of images (N, 3, H, W)."""
         encoded: list[Tensor] = self.backbone[0](images)[1:]
-        encoded = [*(point(feature) for point, feature in zip(self.stages, encoded, strict=False)), encoded[-1]]
+        encoded = [*pass_through(self.stages, encoded[:-1]), encoded[-1]]
         decoded = self.decoder(encoded)
         guided = self.guidance(decoded[0], self.prediction(decoded[0]))
         decoded_again = self.second_decoder(self._encode_again(self.entry(guided), encoded, decoded))

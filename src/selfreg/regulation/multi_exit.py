@@ -80,6 +80,7 @@ class MultiExit(nn.Module):
         if width < 4 or width % 4:
             raise ValueError(f"width must be a multiple of 4, not {width}")
         self.taps = _resolve(network, taps, image_size)
+        self._plain_taps = tuple(self.taps)  # torch.compile of torch 2.6 cannot iterate over a subclass of tuple
         self.num_classes = num_classes
         self.features = features
         self.network = network
@@ -114,7 +115,7 @@ class MultiExit(nn.Module):
         record.active = True
         try:
             result = self.network(*args, **kwargs)
-            stages = [_stage(tap, record.outputs, args, kwargs) for tap in self.taps]
+            stages = [_stage(tap, record.outputs, args, kwargs) for tap in self._plain_taps]
             own_map = None if self.own_map is None else record.outputs[self.own_map]
         finally:
             record.active = False

@@ -138,7 +138,12 @@ def _proposals(modules: dict[str, nn.Module]) -> Iterator[list[str]]:
     for prefix, module in modules.items():  # transformers, and whoever keeps stages in a list
         is_list = isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 1
         if is_list and prefix.rsplit(".", 1)[-1] in ("stages", "layers", "layer", "blocks", "block"):
-            yield [f"{prefix}.{name}" for name, _ in module.named_children()]
+            yield [f"{prefix}.{name}{_last_inside(child)}" for name, child in module.named_children()]
+
+
+def _last_inside(stage: nn.Module) -> str:
+    """Of a stage that is a bare list of blocks, which is never run itself, the last block."""
+    return f".{len(stage) - 1}" if isinstance(stage, nn.ModuleList) else ""
 
 
 def _timm_modules(modules: dict[str, nn.Module], dot: str, info: Any) -> list[str]:
