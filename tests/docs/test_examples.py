@@ -1,0 +1,176 @@
+"""The examples of README.md and docs/ run, their commands exist, and their configurations are accepted.
+
+The Python blocks of a page run in order and in one namespace, as a reader would type them, with what the page assumes
+of its reader set up beforehand and its sizes made small. A block after `<!-- not run: REASON -->` is only compiled.
+"""
+
+import functools
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import typer
+import yaml
+
+from fixtures.folder import write_folder
+from selfreg.cli import app
+from selfreg.config import parse_config
+from selfreg.data.opening import KINDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [path.name for path in PAGES]
+
+_BLOCK = re.compile(
+    r"^(?P<marker><!-- not run: .+ -->\n)?(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$",
+    flags=re.MULTILINE | re.DOTALL,
+)
+
+# written, smaller: what a page says of a real training is cut down to what a test can afford
+SMALLER: dict[str, dict[str, str]] = {
+    "data.md": {
+        "(512, 512), scale": "(64, 64), scale",
+        "num_workers=4": "num_workers=0",
+        "batch_size=8": "batch_size=2",
+        "range(50)": "range(2)",
+    },
+    "networks.md": {"hrnet_w48": "hrnet_w18_small", "num_classes=19": "num_classes=5"},
+}
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its text, the line it begins on, and whether it is marked as not to be run."""
+
+    language: str
+    code: str
+    line: int
+    marked: bool
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    text = path.read_text(encoding="utf-8")
+    for match in _BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start("code"))
+        yield Block(match["language"], match["code"], line, match["marker"] is not None)
+
+
+# --- what a page assumes of its reader ---
+
+
+def _loop() -> dict[str, Any]:
+    batch = torch.randn(2, 3, 64, 64), torch.randint(21, (2, 64, 64))
+    return {"loader": [batch, batch], "total_steps": 2}
+
+
+def _maps() -> dict[str, Any]:
+    chance = np.random.default_rng(0)
+    from selfreg.evaluation import evaluate_image
+
+    maps = [chance.integers(0, 3, (2, 40, 60), dtype=np.uint8).repeat(4, 1).repeat(4, 2) for _ in range(4)]
+    others = [evaluate_image(label, label, num_classes=21, background=0) for _, label in maps]
+    return {"pairs": maps, "others": others, "class_names": [f"class {index}" for index in range(21)]}
+
+
+def _weights() -> dict[str, Any]:
+    network = timm.create_model("mobilenetv2_100", pad_type="same")
+    torch.save(network.state_dict(), "mobilenetv2_same.pth")
+    return {}
+
+
+SETUP: dict[str, Callable[[], dict[str, Any]]] = {
+    "README.md": _loop,
+    "index.md": _loop,
+    "metrics.md": _maps,
+    "networks.md": _weights,
+}
+
+
+@pytest.fixture
+def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to work in, a home with a data set `~/mydata`, and no download of weights."""
+    monkeypatch.setattr("selfreg.data.opening.KINDS", dict(KINDS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    write_folder(tmp_path / "mydata")
+    build = smp.DeepLabV3Plus.__init__
+
+    @functools.wraps(build)
+    def without_download(self: Any, *arguments: Any, **options: Any) -> None:
+        build(self, *arguments, **{**options, "encoder_weights": None})
+
+    monkeypatch.setattr(smp.DeepLabV3Plus, "__init__", without_download)
+
+
+@pytest.mark.usefixtures("_as_a_reader")
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_the_python_of_a_page_runs(path: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": f"example_of_{path.stem}", **SETUP.get(path.name, dict)()}
+    sys.modules.pop("my_networks", None)
+    for block in blocks(path):
+        if block.language != "python":
+            continue
+        code = block.code
+        for written, smaller in SMALLER.get(path.name, {}).items():
+            code = code.replace(written, smaller)
+        file_name = re.match(r"# (\w+\.py)\n", code)
+        if file_name:
+            Path(file_name[1]).write_text(code, encoding="utf-8")
+        program = compile("\n" * block.line + code, str(path), "exec")
+        if not block.marked:
+            exec(program, namespace)
+
+
+@pytest.mark.parametrize(("page", "written"), [(page, text) for page, texts in SMALLER.items() for text in texts])
+def test_what_is_made_smaller_is_still_written(page: str, written: str) -> None:
+    assert any(written in block.code for block in blocks(ROOT / "docs" / page) if block.language == "python")
+
+
+# --- commands ---
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Every `selfreg ...` in console blocks, indented blocks and inline code, as words."""
+    text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
+    lines = re.findall(r"^(?:\$ | {4})(?:[A-Z_]+=\S* )*selfreg (.+)$", text, flags=re.MULTILINE)
+    for line in [*lines, *re.findall(r"`selfreg ([^`\n]+)`", text)]:
+        yield shlex.split(re.sub(r"\s#.*", "", line))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_the_commands_of_a_page_exist_with_their_options(path: Path) -> None:
+    root: Any = typer.main.get_command(app)
+    for words in commands(path):
+        command = root if words[0].startswith("-") else root.commands.get(words[0])
+        assert command is not None, f"selfreg {' '.join(words)}: no such verb"
+        known = {"-h", "--help"} | {name for option in command.params for name in option.opts}
+        options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert options <= known, f"selfreg {' '.join(words)}: no option {', '.join(sorted(options - known))}"
+
+
+def test_a_command_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```console\n$ selfreg study a.yaml \\\n    --sead 3   # no\n```\nOr `selfreg fly`.\n", encoding="utf-8"
+    )
+    assert list(commands(page)) == [["study", "a.yaml", "--sead", "3"], ["fly"]]
+    with pytest.raises(AssertionError, match="no option --sead"):
+        test_the_commands_of_a_page_exist_with_their_options(page)
+
+
+# --- configurations ---
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_the_configurations_of_a_page_are_accepted(path: Path) -> None:
+    for block in blocks(path):
+        if block.language == "yaml":
+            parse_config(yaml.safe_load(block.code), origin=f"{path.name}, line {block.line}")
