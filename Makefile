@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs clean
+.PHONY: demo test check docs dist-check clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -36,6 +36,11 @@ check: .venv/.dev
 
 docs: .venv/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Installs torch twice, into environments of its own: minutes and gigabytes.
+dist-check: .venv/.dev
+	$(BIN)/python tests/distribution/check_dist.py
+	$(BIN)/python tests/distribution/check_dist.py --lowest
 
 clean:
 	rm -rf .venv runs demo site dist
