@@ -27,9 +27,7 @@ COMMANDS = (
 def lowest_versions() -> list[str]:
     """A pip constraint for each requirement of pyproject.toml that names a lowest version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["hf"], *extras["export"]]
-    return [requirement.replace(">=", "==") for requirement in requirements]
+    return [requirement.replace(">=", "==") for requirement in project["dependencies"]]
 
 
 def run(*words: str | Path, folder: Path) -> None:

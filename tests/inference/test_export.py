@@ -39,3 +39,17 @@ def test_a_file_that_computes_something_else_is_not_left_in_place(
     assert selfreg("export", run.folder, tmp_path / "model.pt2", "--format", "torch-export") == 2
     assert "not written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_exporter_that_fails_is_named_with_its_versions_and_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AttributeError("'tuple' object has no attribute 'dtype'\nand more")
+
+    monkeypatch.setattr("torch.onnx.export", fail)
+    assert selfreg("export", run.folder, tmp_path / "model.onnx") == 2
+    error = capsys.readouterr().err
+    assert f"torch {torch.__version__}" in error
+    assert error.endswith("'dtype'; try newer versions of both, or --format torch-export\n")
+    assert not list(tmp_path.iterdir())

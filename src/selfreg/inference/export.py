@@ -86,7 +86,7 @@ def _export_program(network: nn.Module) -> ExportedProgram:
             warnings.simplefilter("ignore")
             return torch.export.export(network, (example,), dynamic_shapes=shape)
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(f"the network cannot be exported with free height and width: {first}") from error
 
 
@@ -94,14 +94,21 @@ def _write_onnx(program: ExportedProgram, path: Path, info: RunInfo) -> None:
     try:
         import onnx
         import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        import onnxscript
     except ImportError as error:
         raise ValueError(f"ONNX needs the package {error.name}: pip install 'selfreg[export]'") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        onnx_program = torch.onnx.export(
-            program, dynamo=True, input_names=["image"], output_names=["logits"], verbose=False
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            onnx_program = torch.onnx.export(
+                program, dynamo=True, input_names=["image"], output_names=["logits"], verbose=False
+            )
+    except Exception as error:
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ValueError(
+            f"torch.onnx of torch {torch.__version__} with onnxscript {onnxscript.__version__} cannot export the "
+            f"network: {first}; try newer versions of both, or --format torch-export"
+        ) from error
     if onnx_program is None:
         raise ValueError("torch.onnx gave no program; export with --format torch-export")
     model = onnx_program.model_proto
