@@ -48,6 +48,7 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
     """Build a segmentation network from a line of text.
 
     `spec` is one of
+
     - "smp:DeepLabV3Plus/resnet50": architecture and encoder of segmentation_models_pytorch (encoder "tu-NAME": timm's);
     - "timm:hrnet_w18": a timm backbone with the light head of `PyramidNetwork`;
     - "torchvision:deeplabv3_resnet50": a segmentation model of torchvision, without its auxiliary head;

@@ -93,6 +93,7 @@ class SPGNet(nn.Module):
     no taps: its features are made from supervised predictions already, and its own prediction is the output.
 
     Decided here, since no code of the authors is public and their paper is silent or not at hand:
+
     - decoder width 256, that of ResNet's first bottleneck and of the feature pyramids of that time;
     - ResNet's own bottleneck as residual block (batch norm, expansion 4), its cheapest usual form;
     - the guidance multiplies and adds no identity, so that it can silence a feature;
