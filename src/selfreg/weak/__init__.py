@@ -1,0 +1,1 @@
+"""From image-level tags to pseudo masks: classifier, class activation maps, refinement, masks, stage by stage."""
