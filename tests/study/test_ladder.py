@@ -1,6 +1,7 @@
 """A whole study through the command, tiny: two arms, two seeds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ def test_started_again_it_keeps_finished_runs_and_gives_the_same_numbers(study: 
     assert times(study / "out") == before
     assert (study / "out" / "study.json").read_bytes() == numbers
     assert page.exists()
+
+
+def test_what_was_measured_is_kept_and_a_damaged_or_foreign_file_is_not_believed(study: Path, tmp_path: Path) -> None:
+    arguments = ("--arms", "base,mea", "--seeds", "2", "--out", study / "out", "--html", tmp_path / "page.html")
+    base, numbers = study / "out" / "base", (study / "out" / "study.json").read_bytes()
+    shutil.rmtree(base / "seed-3" / "evaluation")
+    assert selfreg("study", study / "tiny.yaml", *arguments) == 0
+    assert not (base / "seed-3" / "evaluation").exists()
+    (base / "seed-3.npz").write_bytes((base / "seed-3.npz").read_bytes()[:100])
+    shutil.copy(study / "out" / "mea" / "seed-3.npz", base / "seed-4.npz")
+    assert selfreg("study", study / "tiny.yaml", *arguments) == 0
+    assert (base / "seed-3" / "evaluation").exists()
+    assert (study / "out" / "study.json").read_bytes() == numbers
 
 
 def test_another_configuration_is_refused_and_nothing_is_touched(

@@ -16,12 +16,10 @@ from rich.console import Console
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
 from selfreg.files import write_json, write_text
-from selfreg.inference.evaluate import predict_source
-from selfreg.inference.scoring import score_folder
 from selfreg.report.study_page import write_study_page
 from selfreg.run import Run, open_split
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
-from selfreg.study.intervals import resampled_scores
+from selfreg.study.measured import kept_scores
 from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.runner import PlannedRun, find_places, train_all
 from selfreg.study.tables import markdown, print_study, study_page
@@ -94,8 +92,7 @@ def _measure(arm: StudyArm, planned: Sequence[PlannedRun], source: Source) -> Ar
         if not each.finished:
             continue
         run = Run.open(each.folder)
-        predictions = predict_source(run, source, run.config().data.val_split)
-        scores[each.seed] = resampled_scores(score_folder(source, predictions, description=f"scoring {each.name}"))
+        scores[each.seed] = kept_scores(each, run, source)
         summary = run.summary() or {}
         if not summary.get("resumed"):
             seconds[each.seed] = float(summary["seconds"])

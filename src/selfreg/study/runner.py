@@ -39,6 +39,11 @@ class PlannedRun:
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
+    def scores_path(self) -> Path:
+        """What was measured of the run once it had ended."""
+        return self.folder.with_name(f"{self.folder.name}.npz")
+
+    @property
     def finished(self) -> bool:
         """Whether training has ended."""
         return Run.exists(self.folder) and Run.open(self.folder).summary() is not None
