@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -168,7 +169,16 @@ def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:
-    """total / count, and 0 (with the graph of total) where count is 0."""
+    """total / count, scalars, and 0 (with the graph of total) where count is 0.
+
+    In training with several processes (torch.distributed is initialised, gradients are on) count is the mean over the
+    processes: then the mean of their losses and gradients, which data parallelism takes, is that of the joint batch,
+    however unequally void is spread. Every process has to compute the same terms in the same order.
+    """
+    if torch.is_grad_enabled() and dist.is_available() and dist.is_initialized():
+        count = count.detach().to(total.dtype, copy=True)
+        dist.all_reduce(count)
+        count = count / dist.get_world_size()
     return total / torch.where(count > 0, count, torch.ones_like(count))
 
 
