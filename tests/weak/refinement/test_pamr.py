@@ -97,7 +97,7 @@ def test_images_that_do_not_fit_the_scores_are_refused() -> None:
     with pytest.raises(ValueError, match="resize the scores to the image first"):
         pamr(np.zeros((50, 50, 3), dtype=np.uint8), scores)
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\), not float64"):
-        pamr(image.astype(np.float64), scores)  # type: ignore[arg-type]
+        pamr(image.astype(np.float64), scores)
     with pytest.raises(ValueError, match=r"scores must be floats \(C, H, W\)"):
         pamr(image, scores[0])
     with pytest.raises(ValueError, match="dilations of at least 1"):
