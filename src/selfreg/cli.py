@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from selfreg.ending import end_well
+
 app = typer.Typer(
     help="Self-regulation for semantic segmentation: train, measure, compare, predict.",
     no_args_is_help=True,
@@ -25,15 +27,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends in one line and exit status 2."""
-    try:
-        app()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    """Run the command; whatever ends it is told in one line (see `selfreg.ending` for the exit statuses)."""
+    sys.exit(end_well(app))
 
 
 def _version(show: bool) -> None:
