@@ -23,7 +23,10 @@ LabelMaps = Annotated[Path | None, typer.Option(help="Folder of the label maps, 
 NumClasses = Annotated[int | None, typer.Option(help="Classes of those maps.")]
 IgnoreIndex = Annotated[int, typer.Option(help="Value of void in the label maps.")]
 Background = Annotated[int | None, typer.Option(help="Index of the class without objects, if there is one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Let a run whose network is package.module:factory import that code.")
+]
 
 
 def main() -> None:
@@ -69,6 +72,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One step, and what a run would take.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train what CONFIG says."""
     from selfreg.config import load_config
@@ -76,7 +80,11 @@ def train(
     if dry_run:
         from selfreg.training.dry_run import dry_run as take_one_step
 
-        print("\n".join(take_one_step(load_config(config, overrides or ())).lines()))
+        found = take_one_step(load_config(config, overrides or ()))
+        if as_json:
+            _print_json(found.to_json())
+        else:
+            print("\n".join(found.lines()))
         return
     from selfreg.training import train as fit
 
@@ -84,10 +92,16 @@ def train(
         load_config(config, overrides or ()),
         out or Path("runs") / config.stem,
         resume=resume,
-        progress_bar=not quiet and sys.stderr.isatty(),
+        progress_bar=not (quiet or as_json) and sys.stderr.isatty(),
     )
     summary = run.summary() or {}
-    print(f"{run.folder}: {summary.get('epochs')} epochs, last val mIoU {100 * summary.get('last_miou', 0):.1f} %")
+    if as_json:
+        _print_json({"run": str(run.folder), **summary})
+        return
+    miou = summary.get("last_miou")
+    told = "not defined" if miou is None else f"{100 * miou:.1f} %"
+    skipped = f", {summary['skipped_batches']} batches skipped" if summary.get("skipped_batches") else ""
+    print(f"{run.folder}: {summary.get('epochs')} epochs, last val mIoU {told}{skipped}")
 
 
 @app.command()
@@ -101,6 +115,7 @@ def evaluate(
     num_classes: NumClasses = None,
     ignore_index: IgnoreIndex = 255,
     background: Background = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run (numbers go to RUN/evaluation/SPLIT.json too), or anybody's index PNGs."""
@@ -113,9 +128,11 @@ def evaluate(
     elif run is None:
         raise ValueError("give a run, or --predictions with --labels and --num-classes")
     else:
-        result = evaluate_run(run, split=split, which=_weights(weights), overrides=overrides or ())
+        result = evaluate_run(
+            run, split=split, which=_weights(weights), overrides=overrides or (), allow_code=allow_code
+        )
     if as_json:
-        print(json.dumps(result, indent=2))
+        _print_json(result)
     else:
         print_table(result)
 
@@ -130,6 +147,7 @@ def predict(
     scales: Annotated[str, typer.Option(help="Zooms to average over, e.g. 0.75,1,1.25.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirror image too.")] = False,
     tile: Annotated[int | None, typer.Option(help="Predict larger images in tiles of this side.")] = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a class map of each photograph, of its own size."""
     from selfreg.inference.predict import predict_with_run
@@ -143,6 +161,7 @@ def predict(
         scales=_numbers(scales, "--scales"),
         flip=flip,
         tile=tile,
+        allow_code=allow_code,
     )
     print(f"{number} masks in {out}")
 
@@ -159,6 +178,7 @@ def compare(
     num_classes: NumClasses = None,
     ignore_index: IgnoreIndex = 255,
     background: Background = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs, or anybody's index PNGs, on the same images: paired differences with 95 % intervals."""
@@ -166,7 +186,9 @@ def compare(
     from selfreg.study.page import write_comparison
 
     if labels is None:
-        result = compare_runs(sides, split=split, which=_weights(weights), overrides=overrides or ())
+        result = compare_runs(
+            sides, split=split, which=_weights(weights), overrides=overrides or (), allow_code=allow_code
+        )
     elif num_classes is None:
         raise ValueError("--labels needs --num-classes")
     else:
@@ -174,7 +196,7 @@ def compare(
             sides, labels, num_classes, ignore_index=ignore_index, background=background, images=images
         )
     if as_json:
-        print(json.dumps(result.to_json(), indent=2))
+        _print_json(result.to_json())
     else:
         print_comparison(result)
     if html is not None:
@@ -193,12 +215,14 @@ def study(
     overrides: Set = None,
     jobs: Annotated[int, typer.Option(help="Runs at a time, each on a GPU or a share of the cores.")] = 1,
     html: Annotated[Path | None, typer.Option("--html", help="Where the page goes [OUT/index.html].")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train every arm with several seeds and say what the losses gain; started again, it goes on."""
     from selfreg.study.ladder import run_study
 
     folder = out or Path("runs") / f"{config.stem}-study"
-    if not run_study(config, folder, arms=arms, seeds=seeds, overrides=overrides or (), jobs=jobs, html=html):
+    options: dict[str, Any] = {"arms": arms, "seeds": seeds, "jobs": jobs, "html": html, "as_json": as_json}
+    if not run_study(config, folder, overrides=overrides or (), **options):
         raise typer.Exit(1)
 
 
@@ -208,11 +232,16 @@ def export(
     path: Annotated[Path, typer.Argument(help="File to write, e.g. model.onnx.")],
     file_format: Annotated[str, typer.Option("--format", help="onnx or torch-export.")] = "onnx",
     weights: Which = "last",
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export the plain network; the file stays only if it computes the same."""
     from selfreg.inference.export import export_run
 
-    parity = export_run(run, path, file_format, _weights(weights))  # type: ignore[arg-type]
+    parity = export_run(run, path, file_format, _weights(weights), allow_code=allow_code)  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"path": str(path), "max_difference": parity.max_difference, "agreement": parity.agreement})
+        return
     print(f"{path}: max difference {parity.max_difference:.1e}, same class at {100 * parity.agreement:.2f} % of pixels")
 
 
@@ -221,15 +250,21 @@ def taps(
     network: Annotated[str, typer.Argument(help="e.g. smp:DeepLabV3Plus/resnet50 or timm:hrnet_w18.")],
     num_classes: Annotated[int, typer.Option(help="Classes of the network.")] = 21,
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width of the dry run.")] = (512, 512),
+    as_json: AsJson = False,
 ) -> None:
     """Show where a network would carry exits."""
     from selfreg.networks import build_network
     from selfreg.regulation import find_taps
 
     built = build_network(network, num_classes)
-    millions = sum(parameter.numel() for parameter in built.parameters()) / 1e6
-    print(find_taps(built, image_size))
-    print(f"\n{network}: {millions:.2f} M parameters at {num_classes} classes")
+    parameters = sum(parameter.numel() for parameter in built.parameters())
+    found = find_taps(built, image_size)
+    if as_json:
+        rows = [{key: getattr(tap, key) for key in ("name", "stride", "channels", "layout")} for tap in found]
+        _print_json({"network": network, "num_classes": num_classes, "parameters": parameters, "taps": rows})
+        return
+    print(found)
+    print(f"\n{network}: {parameters / 1e6:.2f} M parameters at {num_classes} classes")
 
 
 @app.command("check-data")
@@ -240,17 +275,25 @@ def check_data(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the JSON goes.")] = Path("check-data.json"),
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
     overrides: Set = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read every image and mask once; exit status 1 if any file is at fault."""
     from selfreg.report.data_check import check, print_report, write_report, write_report_page
 
     report = check(target, kind=kind, splits=split, overrides=overrides or ())
-    print_report(report)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        print_report(report)
     print(f"report: {write_report(report, out)}", file=sys.stderr)
     if html is not None:
         print(f"page: {write_report_page(report, html)}", file=sys.stderr)
     if report.errors:
         raise typer.Exit(1)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, allow_nan=False))
 
 
 def _weights(name: str) -> Any:

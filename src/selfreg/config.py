@@ -90,6 +90,7 @@ class TrainingConfig(Section):
     linear_warm_up_steps: int = Field(default=0, ge=0)
     gradient_clip: float | None = Field(default=None, gt=0)
     class_weights: Literal["none", "balanced"] = "none"
+    skip_non_finite: int = Field(default=0, ge=0)
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
     validate_every: int = Field(default=1, ge=1)
     workers: int = Field(default=2, ge=0)

@@ -13,9 +13,8 @@ Nobody else knows these names.
 """
 
 import csv
-import fcntl
 import json
-import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,8 +31,8 @@ from torch import Tensor, nn
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
 from selfreg.data.opening import open_source
-from selfreg.files import whole_file, write_json, write_text
-from selfreg.networks import build_network, preprocessing
+from selfreg.files import locked, remove_leftovers, whole_file, write_json, write_text
+from selfreg.networks import build_network, preprocessing, runs_own_code
 
 Weights = Literal["last", "best"]
 
@@ -79,14 +78,19 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run in a folder of its own."""
+    """One training run in a folder of its own.
+
+    A run may have come from anybody. One whose network is `package.module:factory` gives it only with `allow_code`,
+    since that code is run.
+    """
 
     folder: Path
+    allow_code: bool = False
 
     @classmethod
     def create(cls, folder: Path, config: Config, info: RunInfo) -> "Run":
         """Start a run in a folder that holds none yet. Raises ValueError where one is there."""
-        run = cls(folder)
+        run = cls(folder, allow_code=True)
         if run._config_path.exists():
             raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
         try:
@@ -98,9 +102,9 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Run":
+    def open(cls, folder: str | Path, *, allow_code: bool = False) -> "Run":
         """Open a run that exists. Raises ValueError where the folder holds none."""
-        run = cls(Path(folder))
+        run = cls(Path(folder), allow_code)
         if not run._config_path.exists():
             raise ValueError(f"{folder}: holds no run (no config.yaml); `selfreg train` makes one")
         return run
@@ -132,6 +136,19 @@ class Run:
     def checkpoint_path(self) -> Path:
         """The trainer's own state at the end of the last epoch."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+    def state_to_resume(self) -> Path | None:
+        """`checkpoint_path`, or None where no epoch has ended. Raises ValueError for a file that is no plain state."""
+        path = self.checkpoint_path
+        if not path.exists():
+            return None
+        try:
+            # mapped, so that this costs nothing; without weights_only a checkpoint could run code
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(f"{path}: is no state of a training ({reason}); train anew into another --out") from None
+        return path
 
     def attempts(self) -> list[Path]:
         """The log folders of the run's attempts, oldest first."""
@@ -169,7 +186,10 @@ class Run:
         # shared tensors (tied weights) have to be told apart for safetensors
         state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in network.state_dict().items()}
         with whole_file(self.weights_path(which)) as temporary:
-            save_file(state, temporary, metadata={"num_classes": str(self.info().num_classes)})
+            try:
+                save_file(state, temporary, metadata={"num_classes": str(self.info().num_classes)})
+            except SafetensorError as error:
+                raise OSError(f"{self.weights_path(which)}: cannot be written: {error}") from None
 
     def load_weights(self, network: nn.Module, which: Weights = "last") -> nn.Module:
         """Load the weights strictly. Raises ValueError where they are missing, damaged or of another class count."""
@@ -197,8 +217,14 @@ class Run:
         return network
 
     def network(self, which: Weights = "last") -> nn.Module:
-        """The plain network with its trained weights, in eval mode."""
-        network = build_from_config(self.config(), self.info().num_classes, pretrained=False)
+        """The plain network with its trained weights, in eval mode. Raises ValueError for code that is not allowed."""
+        config = self.config()
+        if runs_own_code(config.network.name) and not self.allow_code:
+            raise ValueError(
+                f"{self._config_path}: its network {config.network.name} is code that would be run; "
+                "if you trust it, give --allow-code"
+            )
+        network = build_from_config(config, self.info().num_classes, pretrained=False)
         return self.load_weights(network, which).eval()
 
     def source(self, split: str, overrides: Sequence[str] = ()) -> Source:
@@ -234,14 +260,7 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for one process. Raises ValueError where another one has it."""
-        handle = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.folder}: another process is training here; wait for it or use another --out"
-                ) from None
+        with locked(self.folder, "training"):
+            remove_leftovers(self.folder)
+            remove_leftovers(self.folder / "checkpoints")
             yield
-        finally:
-            os.close(handle)

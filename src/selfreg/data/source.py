@@ -66,3 +66,8 @@ class HasFiles(Protocol):
 
     def files(self, index: int) -> Files:
         """The files of the item at `index`."""
+
+
+def item_name(source: Source, index: int) -> str:
+    """What people know an item by: the path of its image, or its id where it lies in no file."""
+    return str(source.files(index).image) if isinstance(source, HasFiles) else source.ids[index]

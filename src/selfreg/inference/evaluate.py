@@ -42,10 +42,15 @@ _PER_CLASS = ("per_class_iou", "per_class_missed_unit_rate", "per_class_partial_
 
 
 def evaluate_run(
-    folder: Path, *, split: str | None = None, which: Weights = "last", overrides: Sequence[str] = ()
+    folder: Path,
+    *,
+    split: str | None = None,
+    which: Weights = "last",
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Predict and score a split; write and return RUN/evaluation/SPLIT.json (see `selfreg.evaluation.summarise`)."""
-    run = Run.open(folder)
+    run = Run.open(folder, allow_code=allow_code)
     config = run.config(overrides)
     split = split or config.data.val_split
     source = run.source(split, overrides)

@@ -45,7 +45,9 @@ class _Logits(nn.Module):
         return nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def export_run(folder: Path, path: Path, format: Format = "onnx", which: Weights = "last") -> Parity:
+def export_run(
+    folder: Path, path: Path, format: Format = "onnx", which: Weights = "last", *, allow_code: bool = False
+) -> Parity:
     """Export a run's network to `path`, check it at sizes that it was not exported at, and only then leave it there.
 
     Input `image`: float32 (N, 3, H, W), normalised with the mean and std of `run.json`; N, H and W are free, H and W
@@ -55,7 +57,7 @@ def export_run(folder: Path, path: Path, format: Format = "onnx", which: Weights
     """
     if format not in ("onnx", "torch-export"):
         raise ValueError(f"--format {format}: use onnx or torch-export")
-    run = Run.open(folder)
+    run = Run.open(folder, allow_code=allow_code)
     info = run.info()
     network = _Logits(run.network(which)).eval()
     program = _export_program(network)

@@ -80,9 +80,10 @@ def predict_with_run(
     scales: Sequence[float],
     flip: bool,
     tile: int | None,
+    allow_code: bool = False,
 ) -> int:
     """Predict a photograph or a folder of them with a run's network; return how many masks were written."""
-    run = Run.open(folder)
+    run = Run.open(folder, allow_code=allow_code)
     paths = find_images(images)
     predictor = predictor_of(run, which, scales=scales, flip=flip, tile=tile)
     return predict_images(

@@ -32,6 +32,19 @@ _OWN_NETWORKS: dict[str, type[nn.Module]] = {
 
 _LIBRARIES = ("smp", "timm", "torchvision", "hf")
 
+# options with which the libraries load files or code of their own accord, past `pretrained` and its checks
+_LOADING_OPTIONS = (
+    "checkpoint_path",
+    "encoder_weights",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "trust_remote_code",
+    "use_pretrained_backbone",
+    "weights",
+    "weights_backbone",
+)
+
 
 class Preprocessing(NamedTuple):
     """Mean and standard deviation per RGB channel of images in [0, 1]; the network gets (image - mean) / std."""
@@ -71,6 +84,10 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
             f"{LITE0_PACKAGE} belongs to timm's {LITE0_NETWORK}, not to {spec}; "
             f"name the network smp:DeepLabV3Plus/tu-{LITE0_NETWORK} or timm:{LITE0_NETWORK}"
         )
+    if not runs_own_code(spec):
+        for option in options:
+            if option in _LOADING_OPTIONS:
+                raise ValueError(f"network {spec}: the option {option!r} loads files; name weights with `pretrained`")
     prefix, colon, name = spec.partition(":")
     try:
         network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
@@ -79,6 +96,12 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
     if isinstance(pretrained, str) and (prefix in _LIBRARIES or not colon):
         load_backbone_weights(network, pretrained)
     return network
+
+
+def runs_own_code(spec: str) -> bool:
+    """Whether a spec names code of somebody's own, "package.module:factory", rather than a network known here."""
+    library, colon, _ = spec.partition(":")
+    return bool(colon) and library not in _LIBRARIES
 
 
 def preprocessing(spec: str, *, pretrained: bool | str = False, **options: Any) -> Preprocessing:

@@ -49,13 +49,18 @@ class Comparison:
 
 
 def compare_runs(
-    folders: Sequence[Path], *, split: str | None = None, which: Weights = "last", overrides: Sequence[str] = ()
+    folders: Sequence[Path],
+    *,
+    split: str | None = None,
+    which: Weights = "last",
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> Comparison:
     """Predict (where not done yet), score and compare runs on one split.
 
     Raises ValueError for fewer than two runs, or runs of other classes.
     """
-    runs = [Run.open(folder) for folder in folders]
+    runs = [Run.open(folder, allow_code=allow_code) for folder in folders]
     _require_two(folders)
     config = runs[0].config(overrides)
     split = split or config.data.val_split

@@ -6,6 +6,7 @@ DIR/ARM/seed-S.log     what its process printed
 DIR/study.json, study.md, index.html
 """
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +35,11 @@ def run_study(
     overrides: Sequence[str] = (),
     jobs: int = 1,
     html: Path | None = None,
+    as_json: bool = False,
 ) -> bool:
     """Train every arm (see `parse_arms`) with every seed, measure, print and write the tables; False if a run failed.
+
+    With `as_json` the numbers are printed as JSON, and the tables go to the standard error.
 
     Seeds count up from the configuration's own. A study that was cut off, or is to have more arms or seeds, goes on:
     runs that have ended are kept. Raises ValueError, before anything is trained, for a configuration other than that
@@ -52,13 +56,15 @@ def run_study(
     planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
     for arm in parsed:
         write_text(planned[arm][0].config_path, dump_config(configs[arm]))
-    console = Console()
+    console = Console(stderr=as_json)
     # seed by seed, so that a study cut off has whole pairs
     order = [planned[arm][index] for index in range(seeds) for arm in parsed]
     failures = train_all(order, places, console)
     results = tuple(_measure(arm, planned[arm], source) for arm in parsed)
     result = StudyResult(study, len(source), all_seeds, results, failures)
     _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2, allow_nan=False))
     return not failures
 
 
@@ -91,7 +97,8 @@ def _measure(arm: StudyArm, planned: Sequence[PlannedRun], source: Source) -> Ar
     for each in planned:
         if not each.finished:
             continue
-        run = Run.open(each.folder)
+        # its network is that of the study's own configuration
+        run = Run.open(each.folder, allow_code=True)
         scores[each.seed] = kept_scores(each, run, source)
         summary = run.summary() or {}
         if not summary.get("resumed"):

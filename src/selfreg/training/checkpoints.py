@@ -20,11 +20,12 @@ class Checkpoints(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
-        return {"best_miou": self.best_miou, "best_epoch": self.best_epoch}
+        return {"best_miou": self.best_miou, "best_epoch": self.best_epoch, "miou": self.miou}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where the interrupted run stood."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
+        self.miou = state_dict.get("miou")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """The last epoch is validated whatever `validate_every` says."""

@@ -3,7 +3,8 @@
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,11 @@ class DryRun:
     steps_per_epoch: int
     total_seconds: float
     loss: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings as plain data; taps by name."""
+        taps = None if self.taps is None else list(self.taps.names)
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"taps": taps}
 
     def lines(self) -> list[str]:
         """The findings, a line each."""

@@ -1,9 +1,12 @@
 """One training run, from a configuration to a folder with weights."""
 
 import logging
+import math
 import platform
 import time
 import warnings
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from selfreg.config import Config
 from selfreg.data import Source
-from selfreg.data.source import HasFiles
+from selfreg.data.source import HasFiles, item_name
 from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
 from selfreg.training.checkpoints import Checkpoints
 from selfreg.training.loaders import training_loader, validation_loader
@@ -55,25 +58,43 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
         refuse_other_config(started, config)
         if started.summary() is not None:
             return started
-    train_source, val_source = _open_splits(config)
-    info = started.info() if started is not None else describe(config, train_source)
-    if len(info.class_names) != train_source.labels.num_classes:
-        raise ValueError(
-            f"{folder}: was started with {len(info.class_names)} classes, the data have "
-            f"{train_source.labels.num_classes}; use the run's own data, or train into another --out"
-        )
-    task, loaders = _prepare(config, info, train_source, val_source)
-    run = started or Run.create(folder, config, info)
-    with run.lock():
+    with ExitStack() as held:
+        if started is not None:
+            held.enter_context(started.lock())
+        train_source, val_source = _open_splits(config)
+        info = started.info() if started is not None else describe(config, train_source)
+        if len(info.class_names) != train_source.labels.num_classes:
+            raise ValueError(
+                f"{folder}: was started with {len(info.class_names)} classes, the data have "
+                f"{train_source.labels.num_classes}; use the run's own data, or train into another --out"
+            )
+        checkpoint = started.state_to_resume() if started is not None else None
+        task, loaders = _prepare(config, info, train_source, val_source)
+        if started is None:
+            # nothing is written before all of this has gone well
+            held.enter_context(Run(folder).lock())
+        run = started or Run.create(folder, config, info)
         trainer = _make_trainer(config, run, progress_bar, steps_per_epoch=len(loaders[0]))
-        checkpoint = run.checkpoint_path if run.checkpoint_path.exists() else None
         clock = time.perf_counter()
-        trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        _fit(trainer, task, loaders, checkpoint)
         if trainer.is_global_zero:
             run.write_summary(_summary(trainer, task, time.perf_counter() - clock, resumed=checkpoint is not None))
     return run
+
+
+def _fit(trainer: L.Trainer, task: SegmentationTask, loaders: tuple[Any, Any], checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning's own answer to a signal
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(
+            f"a loading process died ({' '.join(str(error).split())}), most often for want of memory; set "
+            "training.workers lower and go on with --resume"
+        ) from None
 
 
 def _open_splits(config: Config) -> tuple[Source, Source]:
@@ -101,6 +122,7 @@ def _prepare(
     network = build_from_config(config, info.num_classes)
     total_steps = len(loader) * config.training.epochs
     task = SegmentationTask(config, network, info.num_classes, total_steps=total_steps)
+    task.image_name = partial(item_name, train_source)
     # the data are read last, since that takes longest
     balanced = config.training.class_weights == "balanced"
     if balanced or isinstance(train_source, HasFiles):
@@ -152,6 +174,8 @@ def _make_trainer(config: Config, run: Run, progress_bar: bool, steps_per_epoch:
         enable_checkpointing=False,
         enable_progress_bar=progress_bar,
         enable_model_summary=False,
+        # Lightning looks for states of its own in there, by default in the folder where one happens to be
+        default_root_dir=run.folder,
     )
 
 
@@ -165,6 +189,7 @@ def _precision(name: str, accelerator: str) -> Any:
 
 def _summary(trainer: L.Trainer, task: SegmentationTask, seconds: float, *, resumed: bool) -> dict[str, Any]:
     checkpoints = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+    miou = checkpoints.miou
     return {
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
@@ -172,7 +197,8 @@ def _summary(trainer: L.Trainer, task: SegmentationTask, seconds: float, *, resu
         "resumed": resumed,
         "best_miou": checkpoints.best_miou,
         "best_epoch": checkpoints.best_epoch,
-        "last_miou": float(trainer.callback_metrics.get("val/miou", float("nan"))),
+        "last_miou": miou if miou is not None and math.isfinite(miou) else None,
+        "skipped_batches": task.skipped_batches,
         "parameters": sum(parameter.numel() for parameter in task.network.parameters()),
         "device": str(trainer.strategy.root_device),
         "processor": platform.processor() or platform.machine(),

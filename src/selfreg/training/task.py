@@ -1,5 +1,7 @@
 """The Lightning task: one step of training, one step of validation."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -61,6 +63,9 @@ class SegmentationTask(L.LightningModule):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None, persistent=False)
         self.confusion = ConfusionMatrix(num_classes)
+        self.image_name: Callable[[int], str] = str
+        """What people know the image of an index by."""
+        self.skipped_batches = 0
 
     @property
     def network(self) -> nn.Module:
@@ -85,20 +90,54 @@ class SegmentationTask(L.LightningModule):
         terms = self.objective(self.model(images), masks, progress)
         return terms.total, terms.raw()
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002
-        """The total loss of one batch; every term is logged, raw. Raises ValueError for a loss that is not finite."""
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
+        """The total loss of one batch; every term is logged, raw.
+
+        A loss that is not finite stops the run with a ValueError, or leaves the batch out (None) while fewer than
+        `training.skip_non_finite` have been.
+        """
+        may_skip = self.config.training.skip_non_finite > 0
+        # the forward pass has put such a batch into the statistics of batch norm already
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if may_skip else []
         total, raw = self.loss_of(batch, progress=self.global_step / max(self.total_steps, 1))
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in raw.items())
-            indices = batch["index"].tolist()
-            raise ValueError(
-                f"the loss is not finite at step {self.global_step} ({values}; images {indices}); lower "
-                "training.learning_rate, set training.gradient_clip, or look at those images"
-            )
+        if not self._is_finite_everywhere(total):
+            self._skip_or_stop(batch, raw)
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            return None
         self.log("loss", total.detach(), prog_bar=True)
         for name, value in raw.items():
             self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated)
         return total
+
+    def _is_finite_everywhere(self, total: Tensor) -> bool:
+        """Whether the loss is finite in every process: all of them skip a batch, or none does."""
+        broken = (~torch.isfinite(total.detach())).float()
+        if self.trainer.world_size > 1:
+            broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
+        return not broken
+
+    def _skip_or_stop(self, batch: dict[str, Tensor], raw: dict[str, Tensor]) -> None:
+        self.skipped_batches += 1
+        if self.skipped_batches <= self.config.training.skip_non_finite:
+            return
+        values = {name: float(value.detach()) for name, value in raw.items()}
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        broken = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "another process"
+        images = ", ".join(self.image_name(index) for index in batch["index"].tolist())
+        before = f" after {self.skipped_batches - 1} skipped batches" if self.skipped_batches > 1 else ""
+        raise ValueError(
+            f"the loss is not finite at step {self.global_step}{before}: {broken} broke ({shown}; images {images}); "
+            "lower training.learning_rate, set training.gradient_clip, or look at those images"
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the count of skipped batches."""
+        checkpoint["skipped_batches"] = self.skipped_batches
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the count up."""
+        self.skipped_batches = checkpoint.get("skipped_batches", 0)
 
     def _plain_loss(self, result: Any, masks: Tensor) -> Tensor:
         """Cross-entropy of the network's own output, and 0.4 times that of its own auxiliary class maps (OCRNet's)."""
