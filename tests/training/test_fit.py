@@ -55,7 +55,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_bits(
 
     def fail_in_the_second_epoch(
         self: SegmentationTask, batch: dict[str, torch.Tensor], batch_index: int
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | None:
         if self.current_epoch == 1 and batch_index == 1:
             raise RuntimeError("power cut")
         return step(self, batch, batch_index)
