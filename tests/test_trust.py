@@ -153,7 +153,7 @@ def test_code_that_a_run_names_runs_only_when_allowed(
         assert selfreg("train", config, "--out", tmp_path / name) == 0
     assert marker.exists()
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "photo.png")
-    commands = (
+    commands: tuple[list[str | Path], ...] = (
         ["evaluate", tmp_path / "run"],
         ["predict", tmp_path / "run", tmp_path / "photo.png", "-o", tmp_path / "masks"],
         ["compare", tmp_path / "run", tmp_path / "other"],
@@ -178,7 +178,7 @@ def test_names_reach_a_page_as_text(tmp_path: Path) -> None:
     status = selfreg("check-data", root, "--html", tmp_path / "data.html", "-o", tmp_path / "data.json")
     assert status == 0
     sides = [shutil.copytree(root / "masks" / "val", tmp_path / name) for name in (evil, "<b>bold")]
-    arguments = ["--labels", root / "masks" / "val", "--num-classes", "3", "--html", tmp_path / "compare.html"]
+    arguments: list[str | Path] = ["--labels", root / "masks" / "val", "--num-classes", "3", "--html", tmp_path / "compare.html"]
     assert selfreg("compare", *sides, *arguments) == 0
     for page in ("data.html", "compare.html"):
         text = (tmp_path / page).read_text(encoding="utf-8")
