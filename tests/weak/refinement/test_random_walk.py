@@ -140,3 +140,16 @@ def test_what_does_not_fit_is_refused() -> None:
         affinity_from_boundaries(torch.full((4, 5), float("nan")))
     with pytest.raises(ValueError, match=r"boundaries must be \(h, w\)"):
         affinity_from_boundaries(torch.zeros(1, 4, 5))
+
+
+def test_a_pixel_counts_the_less_the_surer_a_boundary_passes_through_it() -> None:
+    _, scores = random_case(8, largest=8)
+    classes, height, width = scores.shape
+    boundaries = random_boundaries(8, height, width)
+    transition = affinity_from_boundaries(boundaries).toarray().astype(np.float64) ** 10
+    transition /= transition.sum(1, keepdims=True)
+    certain = (scores.numpy() * (1 - boundaries.numpy())).reshape(classes, -1).T
+    walked = np.linalg.matrix_power(transition, 8) @ certain
+    expected = (walked / walked.sum(1, keepdims=True)).T.reshape(scores.shape)
+    found = walk_within_boundaries(scores, boundaries, log2_steps=3)  # the grid is the image's
+    np.testing.assert_allclose(found, expected, atol=1e-4)
