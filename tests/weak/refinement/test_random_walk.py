@@ -57,7 +57,7 @@ def test_walk_equals_the_dense_power_of_the_transition_matrix(seed: int, log2_st
     transition = powers / powers.sum(0)  # as in IRN: columns of sum 1, class maps as row vectors
     dense = scores.numpy().reshape(classes, -1) @ np.linalg.matrix_power(transition, 2**log2_steps)
     walked = random_walk(scores, affinity, power=power, log2_steps=log2_steps)
-    np.testing.assert_allclose(walked.reshape(classes, -1), dense, atol=5e-5)
+    np.testing.assert_allclose(walked.reshape(classes, -1), dense, atol=2e-5)
 
 
 @given(seed=SEEDS)
@@ -95,10 +95,10 @@ def test_order_of_the_classes_does_not_matter(seed: int) -> None:
 @given(seed=SEEDS, axis=st.sampled_from([0, 1]))
 @settings(max_examples=8, deadline=None)
 def test_flipped_boundaries_give_flipped_scores(seed: int, axis: int) -> None:
-    _, scores = random_case(seed, largest=30)
+    scores = random_case(seed, largest=30)[1].repeat(1, 8, 8)  # a grid of one row or column has no corners
     boundaries = random_boundaries(seed, 7, 8)
     flipped = walk_within_boundaries(scores.flip(axis + 1), boundaries.flip(axis))
-    torch.testing.assert_close(flipped, walk_within_boundaries(scores, boundaries).flip(axis + 1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(flipped, walk_within_boundaries(scores, boundaries).flip(axis + 1), atol=1e-5, rtol=0)
 
 
 def test_scores_spread_up_to_a_boundary_and_not_past_it() -> None:

@@ -52,7 +52,7 @@ def affinity_from_boundaries(boundaries: Tensor, radius: float = RADIUS) -> Affi
     return sparse.csr_array((torch.cat(values).numpy(), indices), shape=(pixels.numel(), pixels.numel()))
 
 
-def transition_matrix(affinity: Affinity, power: float = POWER) -> Affinity:
+def transition_matrix(affinity: Affinity, power: float = POWER) -> sparse.csr_array[np.float64, tuple[int, int]]:
     """T_ij = a_ij^power / sum_k a_ik^power: (h w, h w), rows of sum 1.
 
     Entries that could not change 2^8 steps by 1e-5 are left out, the sum is of those kept. IRN divides columns and
@@ -63,8 +63,7 @@ def transition_matrix(affinity: Affinity, power: float = POWER) -> Affinity:
     powers.data[powers.data < _NEGLIGIBLE] = 0
     powers.eliminate_zeros()
     powers.data /= np.repeat(np.asarray(powers.sum(axis=1)), np.diff(powers.indptr))
-    transition: Affinity = powers.astype(np.float32)
-    return transition
+    return powers
 
 
 def random_walk(scores: Tensor, affinity: Affinity, *, power: float = POWER, log2_steps: int = LOG2_STEPS) -> Tensor:
@@ -91,10 +90,11 @@ def random_walk(scores: Tensor, affinity: Affinity, *, power: float = POWER, log
     if log2_steps < 0:
         raise ValueError(f"log2_steps is {log2_steps}; a walk of 1 step has 0, of 256 steps 8")
     transition = transition_matrix(affinity, power)
-    walked: NDArray[np.float32] = np.ascontiguousarray(scores.detach().cpu().float().numpy().reshape(classes, -1).T)
+    # in double precision: hundreds of steps add up their rounding
+    walked: NDArray[np.float64] = np.ascontiguousarray(scores.detach().cpu().double().numpy().reshape(classes, -1).T)
     for _ in range(2**log2_steps):
-        walked = transition @ walked
-    return torch.from_numpy(np.ascontiguousarray(walked.T)).view(classes, height, width).to(scores.device)
+        walked = np.asarray(transition @ walked)
+    return torch.from_numpy(walked.T.astype(np.float32, order="C")).view(classes, height, width).to(scores.device)
 
 
 def walk_within_boundaries(
