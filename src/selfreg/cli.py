@@ -105,6 +105,21 @@ def train(
 
 
 @app.command()
+def pseudo(
+    config: Annotated[Path, typer.Argument(help="YAML configuration.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-pseudo].")] = None,
+    overrides: Set = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Score the CAMs at several background thresholds.")] = False,
+) -> None:
+    """Make training masks from image-level tags; started again, it goes on."""
+    from selfreg.config import load_config
+    from selfreg.weak.pipeline import make_pseudo_masks, print_result
+
+    folder = out or Path("runs") / f"{config.stem}-pseudo"
+    print_result(make_pseudo_masks(load_config(config, overrides or ()), folder, sweep=sweep))
+
+
+@app.command()
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run.")] = None,
     split: Annotated[str | None, typer.Option(help="Split to measure on [the run's validation split].")] = None,

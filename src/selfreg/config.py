@@ -6,23 +6,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from selfreg.section import Section
+from selfreg.weak_config import CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
 
 Arm = Literal["base", "mea", "mea+f", "mea+l", "full"]
 Variant = Literal["authors", "distill", "feature", "verified"]
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
 class DataConfig(Section):
     """Which images and labels, and how they are cut for training.
 
     Sizes are (height, width) in pixels; `scale` is the range of the random zoom; `mean` and `std` are per channel for
-    images in [0, 1] and default to those of the network's pretrained weights.
+    images in [0, 1] and default to those of the network's pretrained weights. `pseudo` is a folder that `selfreg
+    pseudo` filled: the training masks come from there, the image-level labels from the tags of the data; `confidence`
+    lets each pixel count as much as its pseudo mask was sure of it.
     """
 
     kind: str = "folder"
@@ -30,6 +29,8 @@ class DataConfig(Section):
     train_split: str = "train"
     val_split: str = "val"
     options: dict[str, Any] = Field(default_factory=dict)
+    pseudo: Path | None = None
+    confidence: bool = True
     crop_size: tuple[int, int] = (512, 512)
     scale: tuple[float, float] = (0.5, 2.0)
     short_side: int | None = Field(default=None, ge=16)
@@ -102,13 +103,17 @@ class TrainingConfig(Section):
 
 
 class Config(Section):
-    """One run, whole."""
+    """One run, whole; the last four sections are those of `selfreg pseudo`."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataConfig = Field(default_factory=DataConfig)
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     method: MethodConfig = Field(default_factory=MethodConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    classifier: ClassifierConfig = Field(default_factory=ClassifierConfig)
+    cam: CamConfig = Field(default_factory=CamConfig)
+    refinement: list[RefinementStep] = Field(default=[RefinementStep(name="pamr")])
+    pseudo: PseudoConfig = Field(default_factory=PseudoConfig)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -29,8 +29,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from selfreg.config import Config, dump_config, load_config
-from selfreg.data import Source
-from selfreg.data.opening import open_source
+from selfreg.data import Source, open_pseudo_labels
+from selfreg.data.opening import TAGGED_KINDS, open_source
 from selfreg.files import locked, remove_leftovers, whole_file, write_json, write_text
 from selfreg.networks import build_network, preprocessing, runs_own_code
 
@@ -41,6 +41,27 @@ def open_split(config: Config, split: str) -> Source:
     """A split of the configured data. Raises ValueError for data that are not as they should be."""
     data = config.data
     return open_source(data.kind, data.root, split, **data.options)
+
+
+def open_training_split(config: Config) -> Source:
+    """The training split, its masks those of `data.pseudo` where that is given (see `open_pseudo_labels`)."""
+    data = config.data
+    if data.pseudo is None:
+        return open_split(config, data.train_split)
+    return open_pseudo_labels(open_tagged_split(config), data.pseudo, confidence=data.confidence)
+
+
+def open_tagged_split(config: Config) -> Source:
+    """The training split with its image-level tags and without masks: whatever is read of it is void.
+
+    Raises ValueError for data that have no tags.
+    """
+    data = config.data
+    if data.kind not in TAGGED_KINDS:
+        raise ValueError(
+            f"data.kind {data.kind} has no image-level tags to read without masks: use {', '.join(TAGGED_KINDS)}"
+        )
+    return open_source(data.kind, data.root, data.train_split, **{**data.options, "tags_only": True})
 
 
 def input_statistics(config: Config) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -7,6 +7,7 @@ from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels,
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
 from selfreg.data.opening import find_splits, guess_kind, open_source
 from selfreg.data.pairs import FilePairs
+from selfreg.data.pseudo_labels import PseudoLabels, open_pseudo_labels
 from selfreg.data.reading import read_image, read_mask, read_pair
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Pair, Source
@@ -23,6 +24,7 @@ __all__ = [
     "Folder",
     "Labels",
     "Pair",
+    "PseudoLabels",
     "Scenes",
     "SeededSampler",
     "Source",
@@ -34,6 +36,7 @@ __all__ = [
     "full_palette",
     "guess_kind",
     "normalise",
+    "open_pseudo_labels",
     "open_source",
     "read_image",
     "read_labels",

@@ -41,6 +41,9 @@ KINDS: dict[str, Callable[..., Source]] = {
 }
 """Kind of data set to the callable (root, split, **options) that opens it."""
 
+TAGGED_KINDS = ("folder", "voc", "coco")
+"""The kinds with image-level tags that do not come from masks; they know the option `tags_only`."""
+
 
 def open_source(kind: str, root: str | Path | None, split: str, **options: Any) -> Source:
     """Opens a split of a data set.

@@ -51,14 +51,16 @@ class DilatedBackbone(nn.Module):
 
     `channels` are those of the features; `stages.i` passes on what a tap of stage i sees. Where a stride is taken out,
     the block that had it keeps the dilation before it and the later ones get the next, so that the weights compute
-    what they were trained to, on a denser grid (timm's way). Raises ValueError for a backbone that knows no output
-    strides.
+    what they were trained to, on a denser grid (timm's way). `options` go to `timm.create_model`. Raises ValueError
+    for a backbone that knows no output strides.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, output_stride: int = 8) -> None:
+    def __init__(self, name: str, pretrained: bool = False, output_stride: int = 8, **options: object) -> None:
         super().__init__()
         try:
-            self.model = timm.create_model(name, pretrained=pretrained, features_only=True, output_stride=output_stride)
+            self.model = timm.create_model(
+                name, pretrained=pretrained, features_only=True, output_stride=output_stride, **options
+            )
         except (TypeError, AssertionError, RuntimeError) as error:
             raise ValueError(f"timm's {name} cannot be built at output stride {output_stride}: {error}") from error
         deepest = max(self.model.feature_info.reduction())

@@ -12,7 +12,7 @@ from torch import Tensor
 from selfreg.config import Config
 from selfreg.networks import build_network
 from selfreg.regulation import MultiExit, Taps
-from selfreg.run import open_split
+from selfreg.run import open_split, open_training_split
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
 from selfreg.training.optimiser import make_optimizer, parameter_groups
@@ -64,7 +64,7 @@ def dry_run(config: Config) -> DryRun:
     On a GPU the step has the whole batch, elsewhere two images, and the rest is scaled from them. Raises ValueError for
     data, taps or a network that do not fit.
     """
-    source = open_split(config, config.data.train_split)
+    source = open_training_split(config)
     open_split(config, config.data.val_split)
     config = config.model_copy(update={"training": config.training.model_copy(update={"workers": 0})})
     info = describe(config, source)

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from selfreg.config import Config
 from selfreg.data import Source
 from selfreg.data.source import HasFiles, item_name
-from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
+from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split, open_training_split
 from selfreg.training.checkpoints import Checkpoints
 from selfreg.training.loaders import training_loader, validation_loader
 from selfreg.training.survey import balanced_weights, survey
@@ -27,6 +27,8 @@ from selfreg.training.task import SegmentationTask
 
 # keys that say where a run computes, not what: they may change between start and resumption
 _PLACE_KEYS = ("threads", "workers", "accelerator", "devices", "num_nodes", "strategy")
+# sections that `selfreg pseudo` reads and training does not
+_PSEUDO_SECTIONS = ("classifier", "cam", "refinement", "pseudo")
 
 
 def _quiet_lightning() -> None:
@@ -98,7 +100,7 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, loaders: tuple[Any, Any], c
 
 
 def _open_splits(config: Config) -> tuple[Source, Source]:
-    train_source = open_split(config, config.data.train_split)
+    train_source = open_training_split(config)
     val_source = open_split(config, config.data.val_split)
     if train_source.labels.class_names != val_source.labels.class_names:
         raise ValueError(f"the splits {config.data.train_split} and {config.data.val_split} have different classes")
@@ -137,6 +139,8 @@ def refuse_other_config(run: Run, config: Config) -> None:
     """Raise ValueError where a run was started with another configuration than this, but for where it computes."""
     stored, given = run.config().model_dump(mode="json"), config.model_dump(mode="json")
     for section in stored:
+        if section in _PSEUDO_SECTIONS:
+            continue
         old, new = stored[section], given[section]
         if not isinstance(old, dict):
             old, new = {"": old}, {"": new}

@@ -16,7 +16,7 @@ def training_loader(
     """Augmented crops whose order and augmentation depend on the seed and the epoch alone, not on the workers.
 
     `training.batch_size` counts the images of one step over all processes. Raises ValueError where the split does not
-    fill one batch.
+    fill one batch. Pseudo masks bring the image-level tags, and their confidence where it is to weight pixels.
     """
     data, training = config.data, config.training
     crops = TrainingSet(
@@ -28,6 +28,7 @@ def training_loader(
         mean=info.mean,
         std=info.std,
         short_side=data.short_side,
+        with_tags=data.pseudo is not None,
     )
     sampler = SeededSampler(len(source), config.seed, batch_size=training.batch_size, rank=rank, world_size=world_size)
     return DataLoader(

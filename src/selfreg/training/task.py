@@ -82,12 +82,16 @@ class SegmentationTask(L.LightningModule):
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
 
     def loss_of(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total loss of one batch at a progress in [0, 1], and the raw terms that it is made of."""
+        """The total loss of one batch at a progress in [0, 1], and the raw terms that it is made of.
+
+        "tags" of the batch take the place of the classes found in the masks, "confidence" weights every pixel.
+        """
         images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
+        tags, confidence = batch.get("tags"), batch.get("confidence")
         if not self.regulated:
-            total = self._plain_loss(self.model(images), masks)
+            total = self._plain_loss(self.model(images), masks, confidence)
             return total, {"segmentation": total}
-        terms = self.objective(self.model(images), masks, progress)
+        terms = self.objective(self.model(images), masks, progress, image_labels=tags, confidence=confidence)
         return terms.total, terms.raw()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
@@ -139,16 +143,17 @@ class SegmentationTask(L.LightningModule):
         """Take the count up."""
         self.skipped_batches = checkpoint.get("skipped_batches", 0)
 
-    def _plain_loss(self, result: Any, masks: Tensor) -> Tensor:
+    def _plain_loss(self, result: Any, masks: Tensor, confidence: Tensor | None) -> Tensor:
         """Cross-entropy of the network's own output, and 0.4 times that of its own auxiliary class maps (OCRNet's)."""
         if not isinstance(result, ExitOutputs):
-            return segmentation_loss(main_output(result), masks, class_weights=self.class_weights)
-        *auxiliary, own = (
-            segmentation_loss(class_map, masks, class_weights=self.class_weights) for class_map in result.class_maps
-        )
+            return self._cross_entropy(main_output(result), masks, confidence)
+        *auxiliary, own = (self._cross_entropy(class_map, masks, confidence) for class_map in result.class_maps)
         # empty sums keep unused parameters in the graph, as DDP wants it
         unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
         return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
+
+    def _cross_entropy(self, class_map: Tensor, masks: Tensor, confidence: Tensor | None) -> Tensor:
+        return segmentation_loss(class_map, masks, class_weights=self.class_weights, confidence=confidence)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Add one batch to the confusion matrix, at the labels' own resolution."""

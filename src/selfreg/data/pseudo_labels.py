@@ -1,0 +1,88 @@
+"""Training data whose masks `selfreg pseudo` made, and whose image-level labels are the true tags."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.data.labels import Labels
+from selfreg.data.reading import fit, read_indices, read_mask
+from selfreg.data.source import Files, HasFiles, HasTags, Pair, Source
+
+MASK_FOLDER = "pseudo"
+CONFIDENCE_FOLDER = "confidence"
+
+
+class PseudoLabels:
+    """The images and tags of one source with the pseudo masks of a folder.
+
+    Layout: `FOLDER/pseudo/ID.png` (class indices, 255 where nothing is certain) and `FOLDER/confidence/ID.png` (8-bit
+    grey, 255 for a confidence of 1). The two supervision sources stay apart: `read` gives the machine's masks, `tags`
+    what a person said.
+
+    Args:
+        source: gives images, ids, classes and tags; its masks are never read.
+        folder: as `selfreg pseudo` leaves it.
+
+    Raises:
+        ValueError: the source has no tags or no files, or the pseudo mask of an image is missing.
+    """
+
+    def __init__(self, source: Source, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+        if not isinstance(source, HasTags) or not isinstance(source, HasFiles):
+            raise ValueError(f"{type(source).__name__} has no image-level tags in files: pseudo masks need them")
+        self._source: Any = source
+        # in memory void is always 255, and so it is in the pseudo masks, whatever the data set has
+        self.labels = Labels(source.labels.class_names, 255, source.labels.palette)
+        self.ids: tuple[str, ...] = tuple(source.ids)
+        missing = [image_id for image_id in self.ids if not self._mask_path(image_id).is_file()]
+        if missing:
+            raise ValueError(
+                f"{self._mask_path(missing[0])}: no such pseudo mask ({len(missing)} of {len(self.ids)} missing): run "
+                "`selfreg pseudo` with this configuration and --out of this folder"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> Pair:
+        """The image and its pseudo mask, 255 where nothing is certain (errors: see `read_pair`)."""
+        path = self._mask_path(self.ids[index])
+        return fit(self._source.files(index).image, read_mask(path, self.labels), path)
+
+    def tags(self, index: int) -> NDArray[np.float32]:
+        """(K,) float32: 1 for each class that the image is tagged with, and for background, which every image has."""
+        tags: NDArray[np.float32] = self._source.tags(index)
+        if "background" in self.labels.class_names:
+            tags[self.labels.class_names.index("background")] = 1
+        return tags
+
+    def files(self, index: int) -> Files:
+        """The image and the pseudo mask at `index`."""
+        return Files(self._source.files(index).image, self._mask_path(self.ids[index]))
+
+    def _mask_path(self, image_id: str) -> Path:
+        return self.folder / MASK_FOLDER / f"{image_id}.png"
+
+
+class WeightedPseudoLabels(PseudoLabels):
+    """`PseudoLabels` that also says how sure each pixel is: a `HasConfidence` source."""
+
+    def confidence(self, index: int) -> NDArray[np.float32]:
+        """(H, W) float32 of 0..1. Raises ValueError where the file is missing, damaged or of another size."""
+        path = self.folder / CONFIDENCE_FOLDER / f"{self.ids[index]}.png"
+        values = read_indices(path)
+        mask = read_indices(self._mask_path(self.ids[index]))
+        if values.shape != mask.shape:
+            raise ValueError(f"{path}: has another size than its pseudo mask: run `selfreg pseudo` again")
+        return values.astype(np.float32) / np.float32(255)
+
+
+def open_pseudo_labels(source: Source, folder: str | Path, *, confidence: bool = True) -> PseudoLabels:
+    """The images and tags of `source` with the pseudo masks of `folder`, weighted by confidence or not.
+
+    Raises ValueError as `PseudoLabels` does.
+    """
+    return WeightedPseudoLabels(source, folder) if confidence else PseudoLabels(source, folder)

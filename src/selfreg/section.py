@@ -1,0 +1,9 @@
+"""The base of every section of a configuration."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)

@@ -1,0 +1,163 @@
+"""The classifier stage: trained on tags alone, epoch by epoch, each epoch kept so that a killed stage goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from selfreg.config import Config, TrainingConfig
+from selfreg.data import SeededSampler, TrainingSet
+from selfreg.files import whole_file, write_json
+from selfreg.networks import preprocessing
+from selfreg.regulation import MultiExit
+from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
+from selfreg.weak.classifier_network import build_classifier, class_maps, show_exits, tag_loss
+from selfreg.weak.stages import Stage
+from selfreg.weak.tagged import ForegroundTags, TaggedImages
+
+Statistics = tuple[Sequence[float], Sequence[float]]
+
+
+def input_statistics(config: Config) -> Statistics:
+    """Mean and standard deviation of the classifier's input: the configured ones, or its pretrained weights' own."""
+    own = preprocessing(
+        f"timm:{config.classifier.backbone}",
+        pretrained=config.classifier.pretrained,
+        **config.classifier.options,
+    )
+    return config.data.mean or own.mean, config.data.std or own.std
+
+
+def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device: torch.device) -> None:
+    """Train the classifier into its stage; a stage that was cut off goes on from its last epoch, bit for bit.
+
+    Raises ValueError for a backbone, weights or taps that do not fit, for a batch that the images do not fill, and for
+    a loss that is not finite.
+    """
+    if stage.done:
+        return
+    options = config.classifier
+    classifier = build_classifier(options, len(tagged.foreground), config.seed).to(device)
+    loader, sampler = _loader(config, tagged)
+    optimizer, schedule = _optimizer(config, classifier, steps=len(loader) * options.epochs)
+    first, history = _resume(stage, classifier, optimizer, schedule)
+    with Progress(
+        *Progress.get_default_columns(), TextColumn("{task.fields[loss]}"), console=Console(stderr=True), transient=True
+    ) as progress:
+        task = progress.add_task(stage.name, total=len(loader) * options.epochs, completed=len(loader) * first, loss="")
+        for epoch in range(first, options.epochs):
+            sampler.set_epoch(epoch)
+            classifier.train()
+            losses = []
+            for step, batch in enumerate(loader):
+                # dropout is drawn from the seed and the step alone, so that a resumed stage draws the same
+                torch.manual_seed(config.seed * 1_000_003 + epoch * len(loader) + step)
+                loss = tag_loss(class_maps(classifier, batch["image"].to(device)), batch["tags"].to(device))
+                if not torch.isfinite(loss):
+                    raise ValueError(
+                        f"the classifier's loss is not finite in epoch {epoch}: lower classifier.learning_rate"
+                    )
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                losses.append(float(loss.detach()))
+                progress.update(task, advance=1, loss=f"epoch {epoch + 1}, loss {losses[-1]:.3f}")
+            history.append(sum(losses) / len(losses))
+            _save(stage, epoch, classifier, optimizer, schedule, history)
+    write_json(stage.path("loss.json"), history)
+    stage.finish()
+
+
+def load_classifier(config: Config, tagged: TaggedImages, stage: Stage, device: torch.device) -> nn.Module:
+    """The trained classifier of a stage, in eval mode with its exits running."""
+    classifier = build_classifier(config.classifier, len(tagged.foreground), config.seed, pretrained=False)
+    classifier.load_state_dict(_read(stage)["classifier"])
+    return show_exits(classifier.to(device))
+
+
+def _loader(config: Config, tagged: TaggedImages) -> tuple[DataLoader[dict[str, Any]], SeededSampler]:
+    options = config.classifier
+    mean, std = input_statistics(config)
+    crops = TrainingSet(
+        ForegroundTags(tagged),
+        options.crop_size,
+        scale=options.scale,
+        colour=options.colour,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        with_tags=True,
+    )
+    batch_size, workers = options.batch_size, config.training.workers
+    sampler = SeededSampler(len(tagged), config.seed, batch_size=batch_size)
+    loader = DataLoader(
+        crops, batch_size=batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+    )
+    return loader, sampler
+
+
+def _optimizer(config: Config, classifier: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    options = config.classifier
+    network = classifier.network if isinstance(classifier, MultiExit) else classifier
+    known = {id(parameter) for parameter in network.parameters()}
+    exits = [parameter for parameter in classifier.parameters() if id(parameter) not in known]
+    training = TrainingConfig(
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        head_learning_rate_factor=options.head_learning_rate_factor,
+        weight_decay=options.weight_decay,
+    )
+    optimizer = make_optimizer(parameter_groups(network, exits, training), training)
+    return optimizer, LambdaLR(optimizer, poly_schedule(steps, training.poly_power, 0))
+
+
+def _save(
+    stage: Stage,
+    epoch: int,
+    classifier: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LambdaLR,
+    history: list[float],
+) -> None:
+    state = {
+        "epochs": epoch + 1,
+        "classifier": classifier.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "history": history,
+    }
+    with whole_file(_checkpoint(stage)) as temporary:
+        torch.save(state, temporary)
+
+
+def _resume(
+    stage: Stage, classifier: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR
+) -> tuple[int, list[float]]:
+    """Take up where the stage stood; return the epochs that are done and their losses."""
+    if not _checkpoint(stage).exists():
+        return 0, []
+    state = _read(stage)
+    classifier.load_state_dict(state["classifier"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    return int(state["epochs"]), list(state["history"])
+
+
+def _checkpoint(stage: Stage) -> Path:
+    return stage.path("classifier.pt")
+
+
+def _read(stage: Stage) -> dict[str, Any]:
+    path = _checkpoint(stage)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: cannot be read ({reason}): delete this file and start again") from None
+    return state

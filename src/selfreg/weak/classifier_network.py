@@ -1,0 +1,75 @@
+"""The network whose class maps show where a class was seen, trained on image-level tags alone."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import multilabel_soft_margin_loss
+
+from selfreg.networks import load_backbone_weights
+from selfreg.networks.blocks import DilatedBackbone
+from selfreg.regulation import ExitOutputs, MultiExit
+from selfreg.weak_config import ClassifierConfig
+
+
+class ClassifierNetwork(nn.Module):
+    """A timm backbone and a bias-free 1 x 1 head: images (N, 3, H, W) to class maps (N, K, h, w).
+
+    Averaged over the pixels, a class map is the image's logit of the class; at a pixel it is the sum of the features
+    weighted by the head, the class activation map. So both are one tensor. Without a bias a map is zero where the
+    features are, and its positive part is evidence. Source: CAM (Zhou et al., CVPR 2016) as IRN (Ahn et al., CVPR 2019)
+    trains it: output stride 16, 1 x 1 without bias.
+    """
+
+    def __init__(
+        self, backbone: str, num_classes: int, pretrained: bool = False, output_stride: int = 16, **options: object
+    ) -> None:
+        super().__init__()
+        self.backbone = DilatedBackbone(backbone, pretrained, output_stride, **options)
+        self.head = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
+        self.taps = tuple(f"backbone.stages.{stage}" for stage in range(len(self.backbone.channels) - 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class maps (N, K, h, w) of images (N, 3, H, W)."""
+        maps: Tensor = self.head(self.backbone(images)[-1])
+        return maps
+
+
+def build_classifier(config: ClassifierConfig, num_classes: int, seed: int, *, pretrained: bool = True) -> nn.Module:
+    """The classifier of a configuration: a `ClassifierNetwork`, within `MultiExit` where it has exits.
+
+    `num_classes` counts the foreground classes. Weights are drawn from the seed; `pretrained=False` leaves pretrained
+    ones out. Raises ValueError for a backbone, weights or taps that do not fit.
+    """
+    torch.manual_seed(seed)
+    source = config.pretrained if pretrained else False
+    network = ClassifierNetwork(config.backbone, num_classes, source is True, config.output_stride, **config.options)
+    if isinstance(source, str):
+        load_backbone_weights(network, source)
+    if not config.taps:
+        return network
+    return MultiExit(network, num_classes, taps=config.taps)
+
+
+def class_maps(classifier: nn.Module, images: Tensor) -> list[Tensor]:
+    """The class maps (N, K, h_i, w_i) of all exits, shallow to deep, the classifier's own last."""
+    result = classifier(images)
+    return result.class_maps if isinstance(result, ExitOutputs) else [result]
+
+
+def tag_loss(maps: list[Tensor], tags: Tensor) -> Tensor:
+    """Multi-label soft margin loss of every exit's averaged class map, summed over exits.
+
+    maps: logits (N, K, h_i, w_i); tags: (N, K) of 0 and 1. L = - sum_i mean_{n, k} [t log s(z_i) + (1 - t) log (1 -
+    s(z_i))], z_i the mean over pixels, s the sigmoid. Source: IRN for one output; the sum over exits follows the
+    multi-exit loss.
+    """
+    terms = [multilabel_soft_margin_loss(maps_of_exit.float().mean(dim=(2, 3)), tags) for maps_of_exit in maps]
+    return torch.stack(terms).sum()
+
+
+def show_exits(classifier: nn.Module) -> nn.Module:
+    """Put a classifier into eval mode with its exits still running, so that their class maps can be read."""
+    classifier.eval()
+    if isinstance(classifier, MultiExit):
+        # MultiExit asks its own flag alone; everything below it, batch norms too, stays in eval mode
+        classifier.training = True
+    return classifier

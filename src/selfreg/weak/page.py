@@ -1,0 +1,75 @@
+"""The page of `selfreg pseudo`: scores, class shares, and a contact sheet of the masks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from selfreg.report.data_page import DataPage, Finding, Sample, write_data_page
+from selfreg.weak.pseudo_masks import Statistics, read_pseudo_mask
+from selfreg.weak.scoring import StageScore
+from selfreg.weak.tagged import TaggedImages
+
+SHOWN = 48
+
+
+def write_pseudo_page(
+    path: Path,
+    tagged: TaggedImages,
+    folder: Path,
+    statistics: Statistics,
+    scores: Mapping[str, StageScore],
+    not_scored: str,
+) -> Path:
+    """Write the page as one HTML file that needs no network; return its path."""
+    facts = [("images", str(statistics.images)), ("void", f"{statistics.void_share:.1%}")]
+    facts += [(f"mIoU of {title}", f"{100 * score.miou:.1f} %") for title, score in scores.items()]
+    notes = [
+        "Void is where no class scored clearly above the next one. mIoU is over the pixels that are not void"
+        + (f"; not measured here: {not_scored}." if not_scored else ".")
+    ]
+    page = DataPage(
+        title="Pseudo masks",
+        subtitle=f"{folder}: made from image-level tags",
+        class_names=tuple(tagged.labels.class_names),
+        palette=tagged.labels.palette,
+        facts=facts,
+        findings=_findings(tagged, statistics),
+        pixel_shares={"pseudo masks": statistics.pixel_share},
+        image_counts={
+            "tagged": [int(count) for count in tagged.tags.sum(axis=0)],
+            "pseudo masks": statistics.image_count,
+        },
+        samples=[_sample(tagged, folder, statistics, index) for index in _chosen(tagged, statistics)],
+        notes=notes,
+    )
+    return write_data_page(page, path)
+
+
+def _findings(tagged: TaggedImages, statistics: Statistics) -> list[Finding]:
+    never = [
+        tagged.labels.class_names[index]
+        for index in tagged.foreground
+        if tagged.tags[:, index].any() and not statistics.image_count[index]
+    ]
+    findings = [Finding("fault", f"{name}: images are tagged with it, no mask holds it") for name in never]
+    if statistics.lost_tags:
+        files = [f"{image_id}: {', '.join(names)}" for image_id, names in statistics.lost_tags.items()]
+        words = f"{len(files)} of {statistics.images} masks lack a class that their image is tagged with"
+        findings.append(Finding("warning", words, files))
+    return findings
+
+
+def _chosen(tagged: TaggedImages, statistics: Statistics) -> list[int]:
+    """Images that lost a tag first, then from the most void to the least, at even distances."""
+    ids = tagged.ids
+    order = sorted(
+        range(len(ids)), key=lambda index: (ids[index] not in statistics.lost_tags, -statistics.void_shares[ids[index]])
+    )
+    step = max(1, len(order) // SHOWN)
+    return order[::step][:SHOWN]
+
+
+def _sample(tagged: TaggedImages, folder: Path, statistics: Statistics, index: int) -> Sample:
+    image_id = tagged.ids[index]
+    lost = statistics.lost_tags.get(image_id, [])
+    mask = read_pseudo_mask(folder, image_id, tagged.labels)
+    return Sample(image_id, tagged.image(index), mask, (), [f"no {name}" for name in lost])

@@ -1,0 +1,129 @@
+"""The last stage: masks with void where nothing is certain, confidences beside them, and what they hold.
+
+    DIR/pseudo/ID.png        class indices with the data's palette, 255 where not certain
+    DIR/confidence/ID.png    8-bit grey, 255 for a confidence of 1
+    DIR/pseudo.json          statistics; written when all masks are there
+    DIR/pseudo.key           what the masks were made from
+
+`selfreg.data.PseudoLabels` reads this layout.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from selfreg.data import Labels, read_mask
+from selfreg.data.pseudo_labels import CONFIDENCE_FOLDER, MASK_FOLDER
+from selfreg.files import remove_leftovers, whole_file, write_json, write_text
+from selfreg.inference.predict import save_index_png
+from selfreg.weak.refine import ReadScores
+from selfreg.weak.scores import VOID, class_map, confidence_map
+from selfreg.weak.tagged import TaggedImages
+from selfreg.weak_config import PseudoConfig
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the pseudo masks hold.
+
+    void_share: of all pixels, in [0, 1]. pixel_share: of each class in the pixels that are not void. image_count:
+    images with the class. void_shares: by image id. lost_tags: image ids to the tagged classes without a pixel.
+    """
+
+    images: int
+    void_share: float
+    pixel_share: list[float]
+    image_count: list[int]
+    void_shares: dict[str, float]
+    lost_tags: dict[str, list[str]]
+
+
+def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, config: PseudoConfig) -> Statistics:
+    """Write the masks and confidences that are not there yet, and count what they hold.
+
+    Masks made from something else are removed first. Raises ValueError where `DIR/pseudo` is not of this command.
+    """
+    _clear_others(root, key)
+    for folder in (root / MASK_FOLDER, root / CONFIDENCE_FOLDER):
+        remove_leftovers(folder)
+    todo = [index for index, image_id in enumerate(tagged.ids) if not mask_path(root, image_id).exists()]
+    for index in track(todo, "pseudo masks", console=Console(stderr=True), transient=True):
+        image_id = tagged.ids[index]
+        of_image = scores(index)
+        confidence = confidence_map(of_image)
+        # the mask comes last: where it is, the confidence is too
+        save_grey(root / CONFIDENCE_FOLDER / f"{image_id}.png", (confidence * 255).round().astype(np.uint8))
+        mask = uncertain_to_void(class_map(of_image), confidence, config.certain)
+        save_index_png(mask_path(root, image_id), mask, tagged.labels.palette)
+    report = root / "pseudo.json"
+    if todo or not report.exists():
+        write_json(report, asdict(count_masks(root, tagged)))
+    return Statistics(**json.loads(report.read_text(encoding="utf-8")))
+
+
+def uncertain_to_void(mask: NDArray[np.uint8], confidence: NDArray[np.float32], certain: float) -> NDArray[np.uint8]:
+    """The mask (H, W) with void where the confidence is below `certain`."""
+    return np.where(confidence < certain, np.uint8(VOID), mask)
+
+
+def mask_path(root: Path, image_id: str) -> Path:
+    """Where the pseudo mask of an image lies."""
+    return root / MASK_FOLDER / f"{image_id}.png"
+
+
+def read_pseudo_mask(root: Path, image_id: str, labels: Labels) -> NDArray[np.uint8]:
+    """A pseudo mask (H, W) uint8, 255 where nothing is certain, whatever void is in the data themselves."""
+    return read_mask(mask_path(root, image_id), Labels(labels.class_names, VOID, labels.palette))
+
+
+def count_masks(root: Path, tagged: TaggedImages) -> Statistics:
+    """Read all masks and count what they hold."""
+    pixels = np.zeros(256, dtype=np.int64)
+    images = np.zeros(256, dtype=np.int64)
+    void_shares: dict[str, float] = {}
+    lost: dict[str, list[str]] = {}
+    names = tagged.labels.class_names
+    for index, image_id in enumerate(tagged.ids):
+        counts = np.bincount(read_pseudo_mask(root, image_id, tagged.labels).ravel(), minlength=256)
+        pixels += counts
+        images += counts > 0
+        void_shares[image_id] = float(counts[VOID] / counts.sum())
+        missing = [names[class_index] for class_index in tagged.classes_of(index) if counts[class_index] == 0]
+        if missing:
+            lost[image_id] = missing
+    valid = pixels[: len(names)]
+    return Statistics(
+        len(tagged),
+        float(pixels[VOID] / pixels.sum()),
+        (valid / max(valid.sum(), 1)).tolist(),
+        images[: len(names)].tolist(),
+        void_shares,
+        lost,
+    )
+
+
+def save_grey(path: Path, values: NDArray[np.uint8]) -> None:
+    """Write (H, W) uint8 as a grey PNG, whole or not at all."""
+    with whole_file(path) as temporary:
+        Image.fromarray(values).save(temporary, format="PNG")
+
+
+def _clear_others(root: Path, key: str) -> None:
+    stamp = root / "pseudo.key"
+    masks = root / MASK_FOLDER
+    if not stamp.exists() and masks.exists():
+        raise ValueError(f"{masks}: is there already and was not made by this command: choose another --out")
+    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() == key:
+        return
+    if stamp.exists():
+        (root / "pseudo.json").unlink(missing_ok=True)
+        for folder in (masks, root / CONFIDENCE_FOLDER):
+            for path in folder.glob("*.png"):
+                path.unlink()
+    write_text(stamp, f"{key}\n")

@@ -1,0 +1,87 @@
+"""Per-pixel scores of an image's own classes: how they are stored, and how they become masks."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from selfreg.files import whole_file
+
+VOID = 255
+
+
+class Scores(NamedTuple):
+    """Scores of an image's own classes.
+
+    classes: their C indices. values: float32 (C, H, W), the class `classes[c]` in channel c. Activation maps hold
+    values in [0, 1] for foreground classes alone; scores that go into and come out of refinements hold background
+    first (where the data have one) and sum to 1 at every pixel.
+    """
+
+    classes: list[int]
+    values: Tensor
+
+
+def save_scores(path: Path, scores: Scores) -> None:
+    """Write scores, whole or not at all, in steps of 1/255."""
+    quantised = (scores.values.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, classes=np.asarray(scores.classes, dtype=np.uint8), values=quantised)
+
+
+def load_scores(path: Path) -> Scores:
+    """Read what `save_scores` wrote. Raises ValueError for a file that is missing or damaged."""
+    try:
+        with np.load(path) as content:
+            values = torch.from_numpy(content["values"]).float() / 255
+            return Scores([int(index) for index in content["classes"]], values)
+    except Exception as error:  # numpy and zlib raise whatever the broken bytes lead them to
+        raise ValueError(f"{path}: cannot be read ({error}): delete this file and start again") from None
+
+
+def with_background(activation: Scores, size: tuple[int, int], background: int | None, threshold: float) -> Scores:
+    """Activation maps as scores at image size that sum to 1: background scores `threshold` everywhere.
+
+    The best class of a pixel is background exactly where no activation exceeds the threshold. Without a background
+    class (None) the activations are normalised among themselves. Source: IRN's scoring of CAMs; the normalisation is
+    this project's.
+    """
+    values = activation.values
+    if len(activation.classes) and values.shape[-2:] != size:
+        values = interpolate(values[None], size=size, mode="bilinear", align_corners=False)[0]
+    classes = list(activation.classes)
+    if not classes:
+        values = torch.zeros(0, *size)
+    if background is not None:
+        classes = [background, *classes]
+        values = torch.cat([torch.full((1, *size), threshold), values])
+    return Scores(classes, normalised(values))
+
+
+def normalised(values: Tensor) -> Tensor:
+    """Divide (C, H, W) by each pixel's sum; where that is 0 every class gets the same."""
+    total = values.sum(dim=0, keepdim=True)
+    return torch.where(total > 0, values / total.clamp_min(1e-12), 1 / max(len(values), 1))
+
+
+def class_map(scores: Scores) -> NDArray[np.uint8]:
+    """The best class of each pixel, (H, W) uint8; void throughout where the image has no class."""
+    if not scores.classes:
+        return np.full(tuple(scores.values.shape[-2:]), VOID, dtype=np.uint8)
+    best = scores.values.argmax(dim=0).numpy()
+    result: NDArray[np.uint8] = np.asarray(scores.classes, dtype=np.uint8)[best]
+    return result
+
+
+def confidence_map(scores: Scores) -> NDArray[np.float32]:
+    """The best score less the second best, (H, W) float32 in [0, 1]; 1 where the image has one class, 0 where none."""
+    values = scores.values
+    if len(values) < 2:
+        return np.full(tuple(values.shape[-2:]), float(len(values)), dtype=np.float32)
+    best, second = values.topk(2, dim=0).values
+    margin: NDArray[np.float32] = (best - second).clamp(0, 1).numpy()
+    return margin

@@ -1,0 +1,99 @@
+"""How good each stage is, measured on masks that nothing else has looked at; without masks there are no scores."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch.nn.functional import interpolate
+
+from selfreg.config import Config
+from selfreg.data import Source
+from selfreg.evaluation.maps import compact, pair_counts
+from selfreg.evaluation.scores import divide, intersection_over_union, mean_over_classes
+from selfreg.run import open_split
+from selfreg.weak.refine import ReadScores
+from selfreg.weak.scores import VOID
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 13))
+
+MaskOf = Callable[[int], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class StageScore:
+    """How one stage's masks compare with the true ones; all in [0, 1].
+
+    miou: over the pixels that the stage labels. coverage: their share of the truly labelled ones. miou_of_all: with
+    every pixel that the stage leaves void counted as missed. per_class_iou: as miou, None where there is no such class.
+    """
+
+    miou: float
+    coverage: float
+    miou_of_all: float
+    per_class_iou: list[float | None]
+
+
+def open_scoring_source(config: Config) -> Source | str:
+    """The training split with its true masks, or why there is none."""
+    if config.data.options.get("tags_only"):
+        return "data.options.tags_only is set"
+    try:
+        return open_split(config, config.data.train_split)
+    except ValueError as error:
+        return str(error)
+
+
+def count_pairs(source: Source, mask_of: MaskOf, description: str) -> NDArray[np.int64]:
+    """Pixels by true class (row) and mask (column), (K, K + 1) int64; the last column is void in the mask."""
+    num_classes = source.labels.num_classes
+    counts = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    for index in track(range(len(source)), description, console=Console(stderr=True), transient=True):
+        counts += _pairs(mask_of(index), source.read(index).mask, num_classes)
+    return counts[:num_classes]
+
+
+def _pairs(mask: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    maps = compact(mask, truth, num_classes, VOID)
+    return pair_counts(maps.prediction, maps.label, num_classes)
+
+
+def score_of(counts: NDArray[np.int64]) -> StageScore:
+    """The score of counted pixels (see `count_pairs`)."""
+    labelled = counts[:, :-1]
+    correct = np.diag(labelled)
+    predicted = labelled.sum(axis=0)
+    iou = intersection_over_union(correct, labelled.sum(axis=1), predicted)
+    of_all = intersection_over_union(correct, counts.sum(axis=1), predicted)
+    return StageScore(
+        float(mean_over_classes(iou)),
+        float(divide(labelled.sum(), counts.sum())),
+        float(mean_over_classes(of_all)),
+        [None if np.isnan(value) else float(value) for value in iou],
+    )
+
+
+def sweep_thresholds(
+    source: Source,
+    activation: ReadScores,
+    background: int,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> dict[float, StageScore]:
+    """The score of the activation maps at several background thresholds, from one pass over the images."""
+    num_classes = source.labels.num_classes
+    counts = {threshold: np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64) for threshold in thresholds}
+    for index in track(range(len(source)), "sweeping", console=Console(stderr=True), transient=True):
+        truth = source.read(index).mask
+        classes, values = activation(index)
+        best = np.zeros(truth.shape, dtype=np.float32)
+        named = np.full(truth.shape, background, dtype=np.uint8)
+        if classes:
+            whole = interpolate(values[None], size=truth.shape, mode="bilinear", align_corners=False)[0]
+            best = whole.amax(dim=0).numpy()
+            named = np.asarray(classes, dtype=np.uint8)[whole.argmax(dim=0).numpy()]
+        for threshold in thresholds:
+            mask = np.where(best > threshold, named, np.uint8(background))
+            counts[threshold] += _pairs(mask, truth, num_classes)
+    return {threshold: score_of(count[:num_classes]) for threshold, count in counts.items()}

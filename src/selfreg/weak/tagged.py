@@ -1,0 +1,99 @@
+"""The photographs and tags that weak supervision starts from, and which of their classes are foreground."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.config import Config
+from selfreg.data import Labels, Pair, Source, read_image
+from selfreg.run import open_tagged_split
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class TaggedImages:
+    """A split of images with image-level tags; no mask is ever read through it.
+
+    `background` is the index of the class without objects, None where the data have none; it is never a tag.
+    """
+
+    source: Source
+    background: int | None
+    tags: NDArray[np.float32]
+
+    @property
+    def labels(self) -> Labels:
+        """Class names and palette of the data."""
+        return self.source.labels
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One name for each image."""
+        return tuple(self.source.ids)
+
+    @property
+    def foreground(self) -> list[int]:
+        """The indices of the classes that the classifier tells apart, in order."""
+        return [index for index in range(self.labels.num_classes) if index != self.background]
+
+    def classes_of(self, index: int) -> list[int]:
+        """The foreground classes that an image is tagged with."""
+        return [class_index for class_index in self.foreground if self.tags[index, class_index] > 0]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The photograph at `index`, (H, W, 3) uint8."""
+        source: Any = self.source
+        return read_image(source.files(index).image)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class ForegroundTags:
+    """`TaggedImages` as the source of a `TrainingSet`: void masks, and tags of the foreground classes alone."""
+
+    tagged: TaggedImages
+
+    @property
+    def labels(self) -> Labels:
+        """Class names and palette of the data."""
+        return self.tagged.labels
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One name for each image."""
+        return self.tagged.ids
+
+    def read(self, index: int) -> Pair:
+        """The photograph, and a mask that is void throughout."""
+        image = self.tagged.image(index)
+        return Pair(image, np.full(image.shape[:2], 255, dtype=np.uint8))
+
+    def tags(self, index: int) -> NDArray[np.float32]:
+        """(foreground classes,) float32 of 0 and 1."""
+        tags: NDArray[np.float32] = self.tagged.tags[index, self.tagged.foreground]
+        return tags
+
+    def __len__(self) -> int:
+        return len(self.tagged)
+
+
+def open_tagged(config: Config) -> TaggedImages:
+    """The training split of a configuration with its tags.
+
+    Raises ValueError for data without tags, with fewer than two foreground classes, or where no image has a tag.
+    """
+    source: Any = open_tagged_split(config)
+    names = source.labels.class_names
+    background = names.index(BACKGROUND) if BACKGROUND in names else None
+    tags = np.stack([source.tags(index) for index in range(len(source))])
+    tagged = TaggedImages(source, background, tags)
+    if len(tagged.foreground) < 2:
+        raise ValueError(f"the data have the classes {', '.join(names)}: a classifier needs two besides background")
+    if not tags[:, tagged.foreground].any():
+        raise ValueError(f"no image of the split {config.data.train_split} has a tag: list them in image_labels")
+    return tagged

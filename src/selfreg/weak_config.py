@@ -1,0 +1,78 @@
+"""The sections of a configuration that `selfreg pseudo` reads: from image-level tags to pseudo masks."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from selfreg.section import Section
+
+
+class ClassifierConfig(Section):
+    """The multi-label classifier whose activation maps become masks.
+
+    `backbone` is a timm name, `pretrained` and `options` are as in the section `network`. `taps` gives the classifier
+    exits (names of its stages, or `auto`), each trained on the tags, so that `cam.depths` can use them. Sizes are
+    (height, width) in pixels; `scale` is the range of the random zoom.
+    """
+
+    backbone: str = "resnet50"
+    pretrained: bool | str = False
+    options: dict[str, Any] = Field(default_factory=dict)
+    output_stride: Literal[8, 16, 32] = 16
+    taps: Literal["auto"] | list[str] = Field(default_factory=list)
+    crop_size: tuple[int, int] = (512, 512)
+    scale: tuple[float, float] = (0.5, 2.0)
+    colour: float = Field(default=0.25, ge=0, le=1)
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "sgd"
+    learning_rate: float = Field(default=0.1, gt=0)
+    head_learning_rate_factor: float = Field(default=10.0, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "ClassifierConfig":
+        if min(self.crop_size) < 16:
+            raise ValueError(f"crop_size {self.crop_size} is too small; use at least 16 x 16")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale {self.scale} must be (smallest, largest) with 0 < smallest <= largest")
+        return self
+
+
+class CamConfig(Section):
+    """How class activation maps are made of the classifier, and from which score on an object wins over background.
+
+    `depths` is the number of exits whose maps are summed, counted from the deepest; 1 is the classifier's own output.
+    """
+
+    scales: list[float] = Field(default=[0.5, 1.0, 1.5, 2.0], min_length=1)
+    flip: bool = True
+    depths: int = Field(default=1, ge=1)
+    background_threshold: float = Field(default=0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "CamConfig":
+        if min(self.scales) <= 0:
+            raise ValueError(f"scales {self.scales} must be positive")
+        return self
+
+
+class RefinementStep(Section):
+    """One refinement of the scores and its options; a bare name in the file stands for one without options."""
+
+    name: Literal["pamr", "affinity", "crf"]
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class PseudoConfig(Section):
+    """What of the refined scores becomes a label: a pixel whose confidence is below `certain` is left void.
+
+    Confidence is the score of the best class less that of the second best, in [0, 1].
+    """
+
+    certain: float = Field(default=0.1, ge=0, lt=1)
