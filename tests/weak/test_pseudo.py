@@ -245,7 +245,7 @@ def test_a_run_on_pseudo_masks_is_measured_on_true_ones(made: Path, data: Path, 
     assert np.array_equal(source.read(0).mask, np.asarray(Image.open(data / "masks" / "train" / "train0.png")))
 
 
-def test_training_without_the_masks_says_which_is_missing(made: Path, data: Path, tmp_path: Path) -> None:
+def test_training_without_the_masks_says_which_is_missing(data: Path, tmp_path: Path) -> None:
     config = load_config(write_weak_config(tmp_path, data, data={"pseudo": str(tmp_path / "nothing")}))
     with pytest.raises(ValueError, match=r"train0\.png: no such pseudo mask \(8 of 8 missing\): run `selfreg pseudo`"):
         open_training_split(config)
@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert message in last
 
 
-def test_exits_of_the_classifier_take_part(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exits_of_the_classifier_take_part(data: Path, tmp_path: Path) -> None:
     options = {"taps": ["backbone.stages.3"], "epochs": 1}
     config = load_config(
         write_weak_config(tmp_path, data, classifier=options, cam={"depths": 2, "scales": [1.0]}, refinement=[])
