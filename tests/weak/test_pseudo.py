@@ -17,7 +17,7 @@ from PIL import Image
 
 from selfreg.config import load_config
 from selfreg.data import PseudoLabels
-from selfreg.files import locked_folder
+from selfreg.files import locked
 from selfreg.inference.evaluate import evaluate_folders
 from selfreg.run import Run, build_from_config, open_training_split
 from selfreg.training.fit import describe
@@ -255,7 +255,7 @@ def test_a_folder_that_another_process_works_in_is_refused(data: Path, tmp_path:
     config = load_config(write_weak_config(tmp_path, data))
     (tmp_path / "out").mkdir()
     with (
-        locked_folder(tmp_path / "out", "making pseudo masks"),
+        locked(tmp_path / "out", "making pseudo masks"),
         pytest.raises(ValueError, match="another process is making pseudo masks here"),
     ):
         make_pseudo_masks(config, tmp_path / "out")
