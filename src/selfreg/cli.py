@@ -23,6 +23,7 @@ LabelMaps = Annotated[Path | None, typer.Option(help="Folder of the label maps, 
 NumClasses = Annotated[int | None, typer.Option(help="Classes of those maps.")]
 IgnoreIndex = Annotated[int, typer.Option(help="Value of void in the label maps.")]
 Background = Annotated[int | None, typer.Option(help="Index of the class without objects, if there is one.")]
+Shard = Annotated[str | None, typer.Option(help="Part I/N, from 1, for N commands that share the images out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Let a run whose network is package.module:factory import that code.")
@@ -86,6 +87,8 @@ def train(
         else:
             print("\n".join(found.lines()))
         return
+    from lightning.pytorch.utilities import rank_zero_only
+
     from selfreg.training import train as fit
 
     run = fit(
@@ -94,6 +97,8 @@ def train(
         resume=resume,
         progress_bar=not (quiet or as_json) and sys.stderr.isatty(),
     )
+    if rank_zero_only.rank > 0:
+        return
     summary = run.summary() or {}
     if as_json:
         _print_json({"run": str(run.folder), **summary})
@@ -131,11 +136,24 @@ def evaluate(
     ignore_index: IgnoreIndex = 255,
     background: Background = None,
     allow_code: AllowCode = False,
+    shard: Shard = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run (numbers go to RUN/evaluation/SPLIT.json too), or anybody's index PNGs."""
-    from selfreg.inference.evaluate import evaluate_folders, evaluate_run, print_table
+    """Measure a run (numbers go to RUN/evaluation/SPLIT.json too), or anybody's index PNGs.
 
+    With --shard the run predicts its part of the split and measures nothing; once all parts are done, the command
+    without --shard measures them.
+    """
+    from selfreg.inference.evaluate import evaluate_folders, evaluate_run, predict_shard, print_table
+
+    if shard is not None:
+        if run is None:
+            raise ValueError("--shard shares out the predictions of a run: give a run")
+        predict_shard(
+            run, shard, split=split, which=_weights(weights), overrides=overrides or (), allow_code=allow_code
+        )
+        print(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
+        return
     if predictions is not None:
         if run is not None or labels is None or num_classes is None:
             raise ValueError("give a run, or --predictions with --labels and --num-classes")
@@ -163,6 +181,7 @@ def predict(
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirror image too.")] = False,
     tile: Annotated[int | None, typer.Option(help="Predict larger images in tiles of this side.")] = None,
     allow_code: AllowCode = False,
+    shard: Shard = None,
 ) -> None:
     """Write a class map of each photograph, of its own size."""
     from selfreg.inference.predict import predict_with_run
@@ -177,6 +196,7 @@ def predict(
         flip=flip,
         tile=tile,
         allow_code=allow_code,
+        shard=shard or "1/1",
     )
     print(f"{number} masks in {out}")
 

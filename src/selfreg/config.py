@@ -100,6 +100,7 @@ class TrainingConfig(Section):
     devices: int | Literal["auto"] = 1
     num_nodes: int = Field(default=1, ge=1)
     strategy: str = "auto"
+    sync_batch_norm: bool = True
 
 
 class Config(Section):

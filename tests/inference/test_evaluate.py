@@ -1,6 +1,7 @@
 """Numbers of runs and of anybody's index PNGs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,48 @@ def test_evaluation_gives_each_class_a_row(runs: tuple[Run, Run], capsys: pytest
     out = capsys.readouterr().out
     for name in runs[0].info().class_names:
         assert name in out
+
+
+def test_a_split_predicted_in_shares_gives_the_same_file(
+    runs: tuple[Run, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = runs[0]
+    assert selfreg("evaluate", whole.folder) == 0
+    shared = Run(tmp_path / "shared")
+    shutil.copytree(whole.folder, shared.folder, ignore=shutil.ignore_patterns("evaluation"))
+    for number, expected in ((2, 3), (1, 6), (3, 8)):
+        assert selfreg("evaluate", shared.folder, "--shard", f"{number}/3") == 0
+        assert len(list(shared.prediction_folder("val", "last").glob("*.png"))) == expected
+        assert not shared.evaluation_path("val").exists()
+    made = {path: path.stat().st_mtime_ns for path in shared.prediction_folder("val", "last").glob("*.png")}
+    assert selfreg("evaluate", shared.folder) == 0
+    assert shared.evaluation_path("val").read_bytes() == whole.evaluation_path("val").read_bytes()
+    for path, time in made.items():
+        assert path.stat().st_mtime_ns == time
+        assert path.read_bytes() == (whole.prediction_folder("val", "last") / path.name).read_bytes()
+    capsys.readouterr()
+
+
+def test_photographs_predicted_in_shares_are_the_same_files(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    source = runs[0].source("val")
+    for index in range(5):
+        Image.fromarray(source.read(index).image).save(photographs / f"{index}.png")
+    assert selfreg("predict", runs[0].folder, photographs, "--out", tmp_path / "whole") == 0
+    for number, expected in ((1, ["0", "2", "4"]), (2, ["0", "1", "2", "3", "4"])):
+        assert (
+            selfreg("predict", runs[0].folder, photographs, "--out", tmp_path / "shares", "--shard", f"{number}/2") == 0
+        )
+        assert sorted(path.stem for path in (tmp_path / "shares").iterdir()) == expected
+    for path in (tmp_path / "shares").iterdir():
+        assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
+def test_a_share_that_is_none_is_refused(runs: tuple[Run, Run], capsys: pytest.CaptureFixture[str], shard: str) -> None:
+    assert selfreg("evaluate", runs[0].folder, f"--shard={shard}") == 2
+    assert f"--shard {shard}" in capsys.readouterr().err
 
 
 def test_compare_gives_paired_differences_and_a_page(

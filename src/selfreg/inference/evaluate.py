@@ -12,7 +12,7 @@ from rich.table import Table
 from selfreg.data import Labels, Source
 from selfreg.evaluation import HIGHER_IS_BETTER, summarise
 from selfreg.files import write_json
-from selfreg.inference.predict import save_index_png
+from selfreg.inference.predict import save_index_png, share_of
 from selfreg.inference.predictor import predictor_of
 from selfreg.inference.scoring import LabelFolder, prediction_path, score_folder
 from selfreg.run import Run, Weights
@@ -61,12 +61,32 @@ def evaluate_run(
     return result
 
 
-def predict_source(run: Run, source: Source, split: str, which: Weights = "last") -> Path:
-    """Index PNGs of a whole split, kept in the run's folder; those made from the same weights before are not redone."""
+def predict_shard(
+    folder: Path,
+    shard: str,
+    *,
+    split: str | None = None,
+    which: Weights = "last",
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
+) -> Path:
+    """Make one part's predictions of a split and no numbers: `evaluate_run` finds them when all parts are done."""
+    run = Run.open(folder, allow_code=allow_code)
+    split = split or run.config(overrides).data.val_split
+    return predict_source(run, run.source(split, overrides), split, which, share=share_of(shard))
+
+
+def predict_source(run: Run, source: Source, split: str, which: Weights = "last", share: slice = slice(None)) -> Path:
+    """Index PNGs of a split, kept in the run's folder; those made from the same weights before are not redone.
+
+    `share`: which of the source's images, for several processes that share a split out.
+    """
     folder = run.prediction_folder(split, which)
     stamp = run.weights_path(which).stat().st_mtime if run.weights_path(which).exists() else 0.0
     todo = [
-        index for index, image_id in enumerate(source.ids) if not _is_newer(prediction_path(folder, image_id), stamp)
+        index
+        for index, image_id in list(enumerate(source.ids))[share]
+        if not _is_newer(prediction_path(folder, image_id), stamp)
     ]
     if todo:
         predictor = predictor_of(run, which)

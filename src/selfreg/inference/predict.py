@@ -38,6 +38,20 @@ def find_images(path: Path) -> list[Path]:
     return images
 
 
+def share_of(text: str) -> slice:
+    """The part `I/N` of a list that N commands share out, I counted from 1: every Nth item from the Ith on.
+
+    Raises ValueError for text of another form or I out of 1..N.
+    """
+    try:
+        number, parts = (int(word) for word in text.split("/"))
+    except ValueError:
+        raise ValueError(f"--shard {text}: write it as I/N, e.g. 1/4") from None
+    if not 1 <= number <= parts:
+        raise ValueError(f"--shard {text}: I is one of 1..N")
+    return slice(number - 1, None, parts)
+
+
 def predict_images(
     predictor: Predictor,
     images: Sequence[Path],
@@ -81,10 +95,14 @@ def predict_with_run(
     flip: bool,
     tile: int | None,
     allow_code: bool = False,
+    shard: str = "1/1",
 ) -> int:
-    """Predict a photograph or a folder of them with a run's network; return how many masks were written."""
+    """Predict a photograph or a folder of them with a run's network; return how many masks were written.
+
+    `shard` leaves all but a part of the folder to other processes (see `share_of`).
+    """
     run = Run.open(folder, allow_code=allow_code)
-    paths = find_images(images)
+    paths = find_images(images)[share_of(shard)]
     predictor = predictor_of(run, which, scales=scales, flip=flip, tile=tile)
     return predict_images(
         predictor,

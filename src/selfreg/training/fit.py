@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from selfreg.config import Config
 from selfreg.data import Source
@@ -22,6 +23,7 @@ from selfreg.data.source import HasFiles, item_name
 from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split, open_training_split
 from selfreg.training.checkpoints import Checkpoints
 from selfreg.training.loaders import training_loader, validation_loader
+from selfreg.training.processes import check_strategy, ending_together, share_batch_norm
 from selfreg.training.survey import balanced_weights, survey
 from selfreg.training.task import SegmentationTask
 
@@ -40,6 +42,8 @@ def _quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*Precision .* is not supported.*",
         ".*litlogger.*",
+        # validation is summed over the processes before it is logged
+        ".*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -47,21 +51,26 @@ def _quiet_lightning() -> None:
 def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: bool = True) -> Run:
     """Train what `config` says into `folder`; with `resume`, go on from the last finished epoch.
 
-    A run that has ended already is given back as it is. Raises ValueError, before anything is written, for data, tap
-    names, a network or a folder that do not fit.
+    A run that has ended already is given back as it is. Where several processes train (`training.devices`,
+    `training.num_nodes`), every one of them calls this; the first one checks the data and writes, the others compute.
+    Raises ValueError, before anything is written, for data, tap names, a network or a folder that do not fit, and
+    ConnectionError where another process has failed.
     """
     _quiet_lightning()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
+    trainer = _make_trainer(config, Run(folder), progress_bar)
+    first = trainer.is_global_zero
     started = Run.open(folder) if Run.exists(folder) else None
-    if started is not None:
+    # the others may find what the first one has just written
+    if started is not None and (first or resume):
         if not resume:
             raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
         refuse_other_config(started, config)
         if started.summary() is not None:
             return started
     with ExitStack() as held:
-        if started is not None:
+        if started is not None and first:
             held.enter_context(started.lock())
         train_source, val_source = _open_splits(config)
         info = started.info() if started is not None else describe(config, train_source)
@@ -71,15 +80,16 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
                 f"{train_source.labels.num_classes}; use the run's own data, or train into another --out"
             )
         checkpoint = started.state_to_resume() if started is not None else None
-        task, loaders = _prepare(config, info, train_source, val_source)
-        if started is None:
+        task, loaders = _prepare(config, info, train_source, val_source, trainer)
+        if started is None and first:
             # nothing is written before all of this has gone well
             held.enter_context(Run(folder).lock())
-        run = started or Run.create(folder, config, info)
-        trainer = _make_trainer(config, run, progress_bar, steps_per_epoch=len(loaders[0]))
+        run = started or (Run.create(folder, config, info) if first else Run(folder))
+        trainer.log_every_n_steps = min(10, len(loaders[0]))
         clock = time.perf_counter()
-        _fit(trainer, task, loaders, checkpoint)
-        if trainer.is_global_zero:
+        with ending_together(trainer):
+            _fit(trainer, task, loaders, checkpoint)
+        if first:
             run.write_summary(_summary(trainer, task, time.perf_counter() - clock, resumed=checkpoint is not None))
     return run
 
@@ -118,21 +128,26 @@ def describe(config: Config, source: Source) -> RunInfo:
 
 
 def _prepare(
-    config: Config, info: RunInfo, train_source: Source, val_source: Source
+    config: Config, info: RunInfo, train_source: Source, val_source: Source, trainer: L.Trainer
 ) -> tuple[SegmentationTask, tuple[Any, Any]]:
-    loader = training_loader(config, train_source, info)
+    place = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    loader = training_loader(config, train_source, info, **place)
+    validation = validation_loader(config, val_source, info, **place)
     network = build_from_config(config, info.num_classes)
     total_steps = len(loader) * config.training.epochs
     task = SegmentationTask(config, network, info.num_classes, total_steps=total_steps)
     task.image_name = partial(item_name, train_source)
+    if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cuda":
+        task.model = share_batch_norm(task.model)
     # the data are read last, since that takes longest
-    balanced = config.training.class_weights == "balanced"
-    if balanced or isinstance(train_source, HasFiles):
-        pixels = survey(train_source, "checking training data")
-        task.set_class_weights(balanced_weights(pixels) if balanced else None)
-    if isinstance(val_source, HasFiles):
-        survey(val_source, "checking validation data")
-    return task, (loader, validation_loader(config, val_source, info))
+    if trainer.is_global_zero:
+        balanced = config.training.class_weights == "balanced"
+        if balanced or isinstance(train_source, HasFiles):
+            pixels = survey(train_source, "checking training data")
+            task.set_class_weights(balanced_weights(pixels) if balanced else None)
+        if isinstance(val_source, HasFiles):
+            survey(val_source, "checking validation data")
+    return task, (loader, validation)
 
 
 def refuse_other_config(run: Run, config: Config) -> None:
@@ -153,7 +168,18 @@ def refuse_other_config(run: Run, config: Config) -> None:
                 )
 
 
-def _make_trainer(config: Config, run: Run, progress_bar: bool, steps_per_epoch: int) -> L.Trainer:
+def _make_trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
+    try:
+        trainer = _trainer(config, run, progress_bar)
+    except MisconfigurationException as error:
+        raise ValueError(
+            f"training.accelerator, devices, num_nodes, strategy: {' '.join(str(error).split())}"
+        ) from None
+    check_strategy(trainer, config.training.strategy)
+    return trainer
+
+
+def _trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
     training = config.training
     callbacks: list[Callback] = [Checkpoints(run), LearningRateMonitor("epoch")]
     if progress_bar:
@@ -173,7 +199,6 @@ def _make_trainer(config: Config, run: Run, progress_bar: bool, steps_per_epoch:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=[CSVLogger(logs, name="", version=attempt), TensorBoardLogger(logs, name="", version=attempt)],
-        log_every_n_steps=min(10, steps_per_epoch),
         callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=progress_bar,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from selfreg.config import Config
 from selfreg.data import EvaluationSet, SeededSampler, Source, TrainingSet
@@ -41,7 +41,15 @@ def training_loader(
     )
 
 
-def validation_loader(config: Config, source: Source, info: RunInfo) -> DataLoader[dict[str, Any]]:
-    """Whole images one by one, since their sizes may differ and padding would change the numbers."""
+def validation_loader(
+    config: Config, source: Source, info: RunInfo, *, rank: int = 0, world_size: int = 1
+) -> DataLoader[dict[str, Any]]:
+    """Whole images one by one, since their sizes may differ and padding would change the numbers.
+
+    Each image falls to one process; none is repeated. Raises ValueError where there are fewer images than processes.
+    """
+    if len(source) < world_size:
+        raise ValueError(f"{len(source)} images to validate on do not give each of {world_size} processes one")
     images = EvaluationSet(source, info.mean, info.std, short_side=config.data.short_side)
-    return DataLoader(images, batch_size=1, num_workers=config.training.workers)
+    share = Subset(images, range(rank, len(images), world_size))
+    return DataLoader(share, batch_size=1, num_workers=config.training.workers)

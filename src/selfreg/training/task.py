@@ -77,9 +77,14 @@ class SegmentationTask(L.LightningModule):
         self.class_weights = class_weights
         self.objective.class_weights = class_weights
 
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """The first process has counted the classes; the others take its weights."""
+        if self.config.training.class_weights == "balanced":
+            self.set_class_weights(self.trainer.strategy.broadcast(self.class_weights))
+
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
-        """Draw dropout from the seed and the step alone, so that a resumed run draws what the whole one drew."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        """Draw dropout from seed, step and process alone, so that a resumed run draws what the whole one drew."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + self.global_rank * 999_999_937)
 
     def loss_of(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The total loss of one batch at a progress in [0, 1], and the raw terms that it is made of.
@@ -109,9 +114,9 @@ class SegmentationTask(L.LightningModule):
             for buffer, before in buffers:
                 buffer.copy_(before)
             return None
-        self.log("loss", total.detach(), prog_bar=True)
+        self.log("loss", total.detach(), prog_bar=True, sync_dist=True)
         for name, value in raw.items():
-            self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated)
+            self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated, sync_dist=True)
         return total
 
     def _is_finite_everywhere(self, total: Tensor) -> bool:

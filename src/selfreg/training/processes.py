@@ -1,0 +1,77 @@
+"""What several processes that train together have to settle: what they share, and how a failure of one ends all."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from subprocess import TimeoutExpired
+from typing import cast
+
+import lightning as L
+from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.distributed import DistError
+
+# seconds that a failing process leaves the ones it has started to end by themselves
+PATIENCE = 5.0
+
+
+def check_strategy(trainer: L.Trainer, name: str) -> None:
+    """Raise ValueError for a strategy of several processes that is not DDP with a process of its own for each device.
+
+    Sharded strategies flatten the parameters, whose shapes tell which of them decay, and would write a part of the
+    weights; processes that are forked or spawned from the first one cannot be told apart when the data are shared out.
+    """
+    strategy = trainer.strategy
+    one_process = not isinstance(strategy, ParallelStrategy)
+    ddp = isinstance(strategy, DDPStrategy) and (
+        strategy.launcher is None or isinstance(strategy.launcher, _SubprocessScriptLauncher)
+    )
+    if not (one_process or ddp):
+        raise ValueError(f"training.strategy {name!r}: is not supported over several processes; use ddp")
+
+
+def share_batch_norm(model: nn.Module) -> nn.Module:
+    """Let every batch norm of a model use the statistics of all processes' images; parameters and names stay.
+
+    timm's conversion keeps the activation that its norm layers hold, which torch's would drop. On GPUs only.
+    """
+    return cast(nn.Module, convert_sync_batchnorm(model))
+
+
+@contextmanager
+def ending_together(trainer: L.Trainer) -> Iterator[None]:
+    """End the processes that this one has started when it fails; raises ConnectionError where another one has failed.
+
+    The process at fault tells its own error; the others only that they were left alone.
+    """
+    try:
+        yield
+    except BaseException as error:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            if isinstance(error, Exception):
+                _let_them_speak(launcher)
+            # SIGTERM would not reach a process that waits for the others in a collective
+            launcher.kill(signal.SIGKILL)
+        if trainer.world_size > 1 and _lost_connection(error):
+            raise ConnectionError(
+                f"process {trainer.global_rank} of {trainer.world_size}: another process of this training has ended, "
+                "its own message says why; go on with --resume"
+            ) from None
+        raise
+
+
+def _let_them_speak(launcher: _SubprocessScriptLauncher) -> None:
+    """Give the others the time to tell what went wrong with them."""
+    deadline = time.monotonic() + PATIENCE
+    for process in launcher.procs:
+        with suppress(TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _lost_connection(error: BaseException) -> bool:
+    # gloo raises plain RuntimeErrors that name its source files
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
