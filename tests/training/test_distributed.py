@@ -1,0 +1,168 @@
+"""Two processes, started by the real command, train what one process trains."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from selfreg.config import load_config
+from selfreg.run import Run, open_split
+from selfreg.training.fit import describe
+from selfreg.training.loaders import training_loader, validation_loader
+from selfreg.training.processes import share_batch_norm
+from tiny import selfreg, write_config
+
+TWO = ("--set", "training.devices=2", "--set", "training.strategy=ddp")
+
+
+def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call the command in a process of its own, which starts the second one."""
+    paths = [str(Path(__file__).parent), *filter(None, sys.path)]
+    return subprocess.run(
+        [sys.executable, "-m", "selfreg.cli", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def small_config(folder: Path) -> Path:
+    """All losses from the first step on, class weights, 3 steps in each of 2 epochs, and 5 images to validate on."""
+    return write_config(
+        folder,
+        data={"options": {"length": 12, "evaluation_length": 5, "size": [64, 96]}},
+        network={"name": "group_norm_network:GroupNormNetwork", "options": {}},
+        method={"arm": "full", "taps": ["auxiliary"], "warm_up": 0.0},
+        training={"class_weights": "balanced"},
+    )
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        assert selfreg("train", small_config(folder), "--out", folder / "run") == 0
+    return Run.open(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("two")
+    ended = command("train", small_config(folder), "--out", folder / "run", *TWO)
+    assert ended.returncode == 0, ended.stderr
+    return Run.open(folder / "run"), ended
+
+
+def test_two_processes_train_the_weights_that_one_process_trains(
+    one: Run, two: tuple[Run, subprocess.CompletedProcess[str]]
+) -> None:
+    expected, found = load_file(one.weights_path("last")), load_file(two[0].weights_path("last"))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_two_processes_log_and_validate_what_one_process_does(
+    one: Run, two: tuple[Run, subprocess.CompletedProcess[str]]
+) -> None:
+    for name in ("loss", "terms/segmentation", "terms/classification", "terms/sr_f", "terms/sr_l"):
+        assert two[0].history(name) == pytest.approx(one.history(name), rel=1e-4), name
+    for name in ("val/miou", "val/pixel_accuracy"):
+        assert two[0].history(name) == pytest.approx(one.history(name), abs=1e-4), name
+
+
+def test_only_the_first_process_writes(two: tuple[Run, subprocess.CompletedProcess[str]]) -> None:
+    run, ended = two
+    assert ended.stdout.count("2 epochs, last val mIoU") == 1
+    assert ended.stdout.count("\n") == 1
+    assert [path.name for path in run.attempts()] == ["attempt_0"]
+    files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    assert not any(".tmp" in name for name in files)
+    assert sum("events.out" in name for name in files) == 1
+    summary = run.summary()
+    assert summary is not None
+    assert summary["steps"] == 6
+
+
+def test_a_process_that_fails_ends_all_and_the_run_resumes_to_the_same_weights(
+    two: tuple[Run, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    config = small_config(tmp_path)
+    failed = command("train", config, "--out", run.folder, *TWO, FAILING_RANK="1")
+    assert failed.returncode != 0
+    assert "the loss is not finite at step 4" in failed.stderr
+    # the process at fault has two of the four images of the step
+    assert re.search(r"images \[\d+, \d+\]", failed.stderr)
+    assert run.summary() is None
+    resumed = command("train", config, "--out", run.folder, "--resume", *TWO)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = load_file(two[0].weights_path("last")), load_file(run.weights_path("last"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    summary = run.summary()
+    assert summary is not None
+    assert summary["resumed"]
+
+
+def test_the_number_of_processes_is_not_held_against_a_run(
+    two: tuple[Run, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    assert selfreg("train", small_config(tmp_path), "--out", two[0].folder, "--resume") == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["devices=3", "batch_size=4"], "choose a multiple of their number"),
+        (["devices=4", "batch_size=4"], "3 images to validate on do not give each of 4 processes one"),
+        (["devices=2", "strategy=ddp_spawn"], "use ddp"),
+        (["strategy=fsdp"], "fsdp"),
+        (["strategy=dpd"], "dpd"),
+    ],
+)
+def test_what_processes_cannot_share_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    sets = [part for override in overrides for part in ("--set", f"training.{override}")]
+    status = selfreg(
+        "train", write_config(tmp_path), "--out", tmp_path / "run", "--set", "data.options.evaluation_length=3", *sets
+    )
+    error = capsys.readouterr().err.strip()
+    assert status == 2
+    assert message in error
+    assert error.count("\n") == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_share_each_batch_and_each_validation_image_once(tmp_path: Path) -> None:
+    config = load_config(small_config(tmp_path))
+    source = open_split(config, "train")
+    info = describe(config, source)
+    whole = [batch["image"] for batch in training_loader(config, source, info)]
+    shares = [training_loader(config, source, info, rank=rank, world_size=2) for rank in range(2)]
+    joint = [torch.cat([batch["image"] for batch in batches]) for batches in zip(*shares, strict=True)]
+    assert all(torch.equal(first, second) for first, second in zip(whole, joint, strict=True))
+    validation = [validation_loader(config, source, info, rank=rank, world_size=5) for rank in range(5)]
+    seen = [int(index) for loader in validation for batch in loader for index in batch["index"]]
+    assert sorted(seen) == list(range(12))
+
+
+def test_shared_batch_norms_keep_the_activations_and_the_names_of_timm() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormAct2d(8), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4))
+    images = torch.randn(2, 3, 8, 8)
+    expected, names = model(images), list(model.state_dict())
+    shared = share_batch_norm(model)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in shared.modules()) == 2
+    # without other processes the statistics are those of this one
+    assert torch.equal(shared(images), expected)
+    assert list(shared.state_dict()) == names
