@@ -87,8 +87,7 @@ def train(
         else:
             print("\n".join(found.lines()))
         return
-    from lightning.pytorch.utilities import rank_zero_only
-
+    from selfreg.training import is_first_process
     from selfreg.training import train as fit
 
     run = fit(
@@ -97,7 +96,7 @@ def train(
         resume=resume,
         progress_bar=not (quiet or as_json) and sys.stderr.isatty(),
     )
-    if rank_zero_only.rank > 0:
+    if not is_first_process():
         return
     summary = run.summary() or {}
     if as_json:

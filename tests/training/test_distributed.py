@@ -102,7 +102,9 @@ def test_a_process_that_fails_ends_all_and_the_run_resumes_to_the_same_weights(
     assert failed.returncode != 0
     assert "the loss is not finite at step 4" in failed.stderr
     # the process at fault has two of the four images of the step
-    assert re.search(r"images \[\d+, \d+\]", failed.stderr)
+    assert re.search(r"segmentation broke \(.*; images train_\d+, train_\d+\)", failed.stderr)
+    assert "another process broke" in failed.stderr
+    assert "Traceback" not in failed.stderr
     assert run.summary() is None
     resumed = command("train", config, "--out", run.folder, "--resume", *TWO)
     assert resumed.returncode == 0, resumed.stderr

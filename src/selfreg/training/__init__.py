@@ -1,5 +1,6 @@
 """One training run, from a configuration to a folder with weights."""
 
 from selfreg.training.fit import train
+from selfreg.training.processes import is_first_process
 
-__all__ = ["train"]
+__all__ = ["is_first_process", "train"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from selfreg.config import Config
 from selfreg.data import Source
@@ -85,7 +85,7 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
             # nothing is written before all of this has gone well
             held.enter_context(Run(folder).lock())
         run = started or (Run.create(folder, config, info) if first else Run(folder))
-        trainer.log_every_n_steps = min(10, len(loaders[0]))
+        trainer.log_every_n_steps = min(10, len(loaders[0]))  # type: ignore[attr-defined]
         clock = time.perf_counter()
         with ending_together(trainer):
             _fit(trainer, task, loaders, checkpoint)

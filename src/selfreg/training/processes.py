@@ -10,12 +10,18 @@ from typing import cast
 import lightning as L
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_only
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.distributed import DistError
 
 # seconds that a failing process leaves the ones it has started to end by themselves
 PATIENCE = 5.0
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, as Lightning's trainer has found; True before there is one."""
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
 def check_strategy(trainer: L.Trainer, name: str) -> None:
