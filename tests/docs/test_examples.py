@@ -174,3 +174,12 @@ def test_the_configurations_of_a_page_are_accepted(path: Path) -> None:
     for block in blocks(path):
         if block.language == "yaml":
             parse_config(yaml.safe_load(block.code), origin=f"{path.name}, line {block.line}")
+
+
+# --- links that mkdocs does not see ---
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_the_links_of_the_front_pages_lead_somewhere(name: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
+    assert not [link for link in links if not (ROOT / link).exists()]
