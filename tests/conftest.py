@@ -8,3 +8,21 @@ import torch
 def _one_thread() -> None:
     # two tests run side by side on two cores; more threads only get into each other's way
     torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the malformed inputs that were tried, whichever processes tried them."""
+
+    def count(outcome: str) -> int:
+        reports = terminalreporter.stats.get(outcome, [])
+        return sum(getattr(report, "when", "") == "call" and _is_malformed_case(report.nodeid) for report in reports)
+
+    handled, failed = count("passed"), count("failed")
+    if handled + failed:
+        verdict = "all handled" if not failed else f"{failed} NOT handled"
+        terminalreporter.write_line(f"malformed inputs: {handled + failed} cases, {verdict}")
+
+
+def _is_malformed_case(nodeid: str) -> bool:
+    # the fuzzing draws its own inputs and is not counted
+    return "malformed/" in nodeid and "test_fuzz" not in nodeid

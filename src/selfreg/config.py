@@ -1,6 +1,7 @@
 """The whole configuration of a run: what a YAML file may say, checked before any time is spent."""
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,8 @@ class DataConfig(Section):
     def _ranges(self) -> "DataConfig":
         if min(self.crop_size) < 16:
             raise ValueError(f"crop_size {self.crop_size} is too small; use at least 16 x 16")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std {self.std} must be above 0: images are divided by it")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale {self.scale} must be (smallest, largest) with 0 < smallest <= largest")
         return self
@@ -125,10 +128,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if content is None:
         content = {}
@@ -167,8 +170,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not all(parts):
         raise ValueError(f"--set {override}: write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = _read_yaml(text)
+    except ValueError:
         raise ValueError(f"--set {override}: the value cannot be read as YAML") from None
     if isinstance(value, str):
         value = _number(value)
@@ -179,6 +182,34 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
             raise ValueError(f"--set {override}: {part!r} is not a section")
         place = inner
     place[parts[-1]] = value
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only; a key twice is refused, and so are aliases, by which a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read: write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        content = super().construct_mapping(node, deep)
+        if len(content) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key occurs twice in this mapping", node.start_mark)
+        return content
+
+
+def _read_yaml(text: str) -> Any:
+    """The content of YAML text. Raises ValueError for whatever cannot be read."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except Exception as error:  # a tag that does not fit its value ends in whatever its constructor stumbles over
+        raise ValueError(str(error)) from None
 
 
 def _number(text: str) -> str | float:
@@ -195,9 +226,14 @@ def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         near = _nearest(key)
-        return f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
+        return f"unknown key {_shown(key)}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (found {first['input']!r})" if key else message
+    return f"{key}: {message} (found {_shown(first['input'])})" if key else message
+
+
+def _shown(value: Any) -> str:
+    """A value for a message of one line, however large it is."""
+    return reprlib.repr(value) if not isinstance(value, str) or len(value) > 100 else repr(value)
 
 
 def _nearest(key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading JSON strictly."""
 
 import fcntl
 import json
@@ -64,3 +64,35 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object in UTF-8.
+
+    Raises ValueError, naming the file, where it is missing, unreadable, no JSON, no object, or holds what JSON leaves
+    open and readers take each in their own way: a key twice, NaN, infinity.
+    """
+    try:
+        content = json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object, parse_constant=_refuse_constant
+        )
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no valid JSON ({' '.join(str(error).split())}): mend it at that place") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}: it must be an object, {{...}}")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return content
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")

@@ -13,7 +13,7 @@ Nobody else knows these names.
 """
 
 import csv
-import json
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,15 +24,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from selfreg.config import Config, dump_config, load_config
-from selfreg.data import Source, open_pseudo_labels
+from selfreg.data import Labels, Source, open_pseudo_labels
 from selfreg.data.opening import TAGGED_KINDS, open_source
-from selfreg.files import locked, remove_leftovers, whole_file, write_json, write_text
+from selfreg.files import locked, read_json, remove_leftovers, whole_file, write_json, write_text
 from selfreg.networks import build_network, preprocessing, runs_own_code
+from selfreg.networks.pretrained import faulty
 
 Weights = Literal["last", "best"]
 
@@ -79,13 +81,23 @@ def build_from_config(config: Config, num_classes: int, *, pretrained: bool = Tr
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a trained network needs to be used: class names, RGB palette (256, 3), input mean and standard deviation."""
+    """What a trained network needs to be used: class names, RGB palette (256, 3), input mean and standard deviation.
+
+    Raises ValueError for names, colours or statistics that cannot be.
+    """
 
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        Labels(self.class_names)  # raises for names that cannot be
+        if len(self.palette) != 256 or not all(0 <= value <= 255 for colour in self.palette for value in colour):
+            raise ValueError("palette: 256 colours [red, green, blue] of 0..255 are needed")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite numbers, std above 0")
 
     @property
     def num_classes(self) -> int:
@@ -173,7 +185,8 @@ class Run:
 
     def attempts(self) -> list[Path]:
         """The log folders of the run's attempts, oldest first."""
-        return sorted(self.log_folder.glob("attempt_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
+        found = [path for path in self.log_folder.glob("attempt_*") if path.name.removeprefix("attempt_").isdecimal()]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("attempt_")))
 
     def weights_path(self, which: Weights) -> Path:
         """The plain network's weights in safetensors."""
@@ -194,12 +207,13 @@ class Run:
     def info(self) -> RunInfo:
         """Class names, palette and preprocessing. Raises ValueError where they cannot be read."""
         try:
-            content = json.loads(self._info_path.read_text(encoding="utf-8"))
-            content["palette"] = tuple(tuple(colour) for colour in content["palette"])
-            for key in ("class_names", "mean", "std"):
-                content[key] = tuple(content[key])
-            return RunInfo(**content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return TypeAdapter(RunInfo).validate_json(self._info_path.read_bytes(), strict=True)
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            reason = f"{where}: {first['msg']}" if where else first["msg"]
+            raise ValueError(f"{self._info_path}: cannot be read ({reason}); the run is damaged") from None
+        except OSError as error:
             raise ValueError(f"{self._info_path}: cannot be read ({error}); the run is damaged") from None
 
     def save_weights(self, which: Weights, network: nn.Module) -> None:
@@ -221,14 +235,21 @@ class Run:
             with safe_open(path, framework="pt") as file:
                 stored = (file.metadata() or {}).get("num_classes")
             state: dict[str, Tensor] = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
             raise ValueError(
-                f"{path}: cannot be read as safetensors ({error}); train again or use another file"
+                f"{path}: cannot be read as safetensors ({reason}); train again or use another file"
             ) from None
-        if stored is not None and int(stored) != self.info().num_classes:
+        if stored is not None and stored != str(self.info().num_classes):
             raise ValueError(
                 f"{path}: holds {stored} classes, but the run's data have {self.info().num_classes}; use weights and "
                 "run.json of one run"
+            )
+        strange = faulty(network.state_dict(), state)
+        if strange:
+            raise ValueError(
+                f"{path}: NaN, infinity or another kind of number in {strange[0]} and {len(strange) - 1} more; train "
+                "again or use another file"
             )
         try:
             network.load_state_dict(state, strict=True)
@@ -259,14 +280,17 @@ class Run:
         return source
 
     def history(self, name: str) -> dict[int, float]:
-        """One logged value by epoch, over all attempts; later attempts win."""
+        """One logged value by epoch, over all attempts; later attempts win. Raises ValueError for a damaged log."""
         values: dict[int, float] = {}
         for attempt in self.attempts():
             path = attempt / "metrics.csv"
             if path.exists():
-                with path.open(encoding="utf-8", newline="") as file:
-                    rows = [row for row in csv.DictReader(file) if row.get(name) and row.get("epoch")]
-                values.update({int(float(row["epoch"])): float(row[name]) for row in rows})
+                try:
+                    with path.open(encoding="utf-8", newline="") as file:
+                        rows = [row for row in csv.DictReader(file) if row.get(name) and row.get("epoch")]
+                    values.update({int(float(row["epoch"])): float(row[name]) for row in rows})
+                except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
+                    raise ValueError(f"{path}: cannot be read ({error}); the log is damaged") from None
         return values
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -276,7 +300,7 @@ class Run:
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` left, or None while training has not ended."""
         path = self.folder / "summary.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
-from selfreg.data.pairs import first_folder
+from selfreg.data.pairs import first_folder, leads_out
 from selfreg.data.reading import fit, read_image
 from selfreg.data.source import Files, Pair
 
@@ -50,6 +50,9 @@ class Coco:
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.labels = Labels(("background", *(category["name"] for category in categories)), None, voc_palette())
         folder = first_folder([root / f"{split}{year}"], f"the images of COCO {split}{year}")
+        outside = next((image["file_name"] for image in images if leads_out(image["file_name"])), None)
+        if outside is not None:
+            raise ValueError(f"{self._path}: {outside!r} is no name of an image: restore the file from the archive")
         self._images = [folder / image["file_name"] for image in images]
         self.ids: tuple[str, ...] = tuple(path.stem for path in self._images)
         self._sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)

@@ -85,7 +85,7 @@ class Folder:
     def _check_masks(self, must_exist: bool) -> None:
         if not self._mask_folder.is_dir():
             raise ValueError(f"{self._mask_folder}: no such folder: put one index PNG for each image there")
-        found = {path.stem for path in self._mask_folder.iterdir() if path.suffix == ".png"}
+        found = {path.stem for path in self._mask_folder.iterdir() if path.suffix == ".png" and path.name[0] != "."}
         for image_id, image in self._images.items():
             if must_exist and image_id not in found:
                 mask = self._mask_folder / f"{image_id}.png"

@@ -1,6 +1,6 @@
 """What the values of a mask mean: class names, the void value on disk, colours."""
 
-import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from selfreg.files import read_json
 
 IGNORE_INDEX = 255
 """The value of void pixels in every mask in memory, whatever it was on disk."""
@@ -29,8 +31,12 @@ def voc_palette() -> NDArray[np.uint8]:
 
 def full_palette(colours: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
     """(256, 3) uint8: the given RGB colours for the first classes, white for void (255), VOC's for the rest."""
-    given = np.asarray(colours)
-    if given.ndim != 2 or given.shape[1] != 3 or len(given) > 255 or given.min() < 0 or given.max() > 255:
+    try:
+        given = np.asarray(colours)
+    except ValueError:  # rows of different lengths
+        given = np.empty(0)
+    whole_numbers = given.dtype.kind in "iu" and given.ndim == 2 and given.shape[1] == 3
+    if not whole_numbers or not 0 < len(given) <= 255 or given.min() < 0 or given.max() > 255:
         raise ValueError("palette: give one [red, green, blue] of 0..255 for each class, at most 255 of them")
     palette = voc_palette()
     palette[: len(given)] = given
@@ -60,6 +66,8 @@ class Labels:
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or len(names) > 254:
             raise ValueError(f"{len(names)} classes: give between 1 and 254 class names")
+        if not all(name and name.isprintable() for name in names):
+            raise ValueError(f"class names {reprlib.repr(names)}: give each class a name that can be printed in a line")
         if twice:
             raise ValueError(f"class name '{twice[0]}' is given twice: name each class once")
         if self.void is not None and not len(names) <= self.void <= 255:
@@ -110,7 +118,9 @@ def read_labels(path: Path, masks: str = "masks") -> LabelFile:
     Raises:
         ValueError: the file is missing, no JSON, has no classes, or has tags that are no class.
     """
-    content = _read_json(path)
+    if not path.is_file():
+        raise ValueError(f'{path}: no such file: write one with "classes" (names in index order) and "void"')
+    content = read_json(path)
     suffix = masks.removeprefix("masks") if masks.startswith("masks_") else ""
     own_classes = bool(suffix) and f"classes{suffix}" in content
 
@@ -122,7 +132,9 @@ def read_labels(path: Path, masks: str = "masks") -> LabelFile:
         raise ValueError(f'{path}: no list of class names under \'classes\': add "classes": ["sky", ...]')
     void = value("void", shared=True)
     if void is not None and (isinstance(void, bool) or not isinstance(void, int)):
-        raise ValueError(f"{path}: void is {void!r}: give a whole number of 0..255, or null where there is none")
+        raise ValueError(
+            f"{path}: void is {reprlib.repr(void)}: give a whole number of 0..255, or null where there is none"
+        )
     colours = value("palette", shared=not own_classes)
     try:
         palette = voc_palette() if colours is None else full_palette(colours)
@@ -133,22 +145,16 @@ def read_labels(path: Path, masks: str = "masks") -> LabelFile:
     return LabelFile(labels, None if tags is None else _tag_indices(tags, labels, path))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f'{path}: no such file: write one with "classes" (names in index order) and "void"')
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no valid JSON ({error}): mend it at that place") from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path}: holds a {type(content).__name__}: it must be an object with the key "classes"')
-    return content
-
-
-def _tag_indices(tags: Mapping[str, Sequence[str]], labels: Labels, path: Path) -> dict[str, tuple[int, ...]]:
+def _tag_indices(tags: Any, labels: Labels, path: Path) -> dict[str, tuple[int, ...]]:
+    if not isinstance(tags, dict):
+        raise ValueError(f"{path}: image_labels is a {type(tags).__name__}: give image ids with lists of class names")
     index = {name: number for number, name in enumerate(labels.class_names)}
     for image_id, names in tags.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                f"{path}: tags of image {image_id!r} are {reprlib.repr(names)}: give a list of class names"
+            )
         unknown = [name for name in names if name not in index]
         if unknown:
-            raise ValueError(f"{path}: tag '{unknown[0]}' of image '{image_id}' is no class: use names of 'classes'")
-    return {image_id: tuple(sorted(index[name] for name in names)) for image_id, names in tags.items()}
+            raise ValueError(f"{path}: tag {unknown[0]!r} of image {image_id!r} is no class: use names of 'classes'")
+    return {image_id: tuple(sorted({index[name] for name in names})) for image_id, names in tags.items()}

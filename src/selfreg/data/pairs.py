@@ -1,7 +1,7 @@
 """A split whose every item is an image file and a mask file: what most of the named data sets are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +81,24 @@ def read_list(path: Path) -> list[str]:
     """The ids in a list file of a data set: the first word of each line.
 
     Raises:
-        ValueError: the file is missing.
+        ValueError: the file is missing or no text, or an id would lead out of the data set's folders (`../x`, `/x`).
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such list of images: check the root folder and the split")
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no list of images in UTF-8 ({error}): replace the file") from None
+    ids = [line.split()[0] for line in lines if line.strip()]
+    outside = next((name for name in ids if leads_out(name)), None)
+    if outside is not None:
+        raise ValueError(f"{path}: {outside!r} is no name of an image: take it out of the list")
+    return ids
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name from a file, put behind a folder, gives a path outside of it, or none at all."""
+    return name.startswith(("/", "\\")) or ".." in PurePath(name).parts or "\0" in name
 
 
 def first_folder(candidates: Sequence[Path], what: str) -> Path:

@@ -1,60 +1,85 @@
 """Reading one image or one mask from disk, strictly: what cannot be right is refused by name."""
 
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels
+from selfreg.data.png import is_whole
 from selfreg.data.source import Pair
 
+MAX_PIXELS = 2**29
+"""The largest picture that is opened, 536,870,912 pixels (some 23,000 x 23,000): decoded, it takes 2 GiB."""
+
 _ORIENTATION = 0x0112
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# A library of decoders is wide open to hostile files, and one of Pillow's starts another program (EPS).
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, struct.error, OverflowError)
+_STRIP = 2**24
+_pillow_limit = threading.Lock()
 
 
 def read_image(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
     """Reads a picture as (H, W, 3) uint8 RGB; grey, palette and CMYK pictures are converted, transparency is dropped.
 
     Args:
-        path: a JPEG or PNG of 8 bits per channel.
+        path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM of 8 bits per channel; of a TIFF or a stereo JPEG with several
+            pictures the first is read. PNGs with colours of 16 bits are brought to 8.
         upright: turn the picture as its EXIF orientation says, as viewers and annotation tools do.
 
     Raises:
-        ValueError: the file is missing, unreadable, truncated, or has more than 8 bits per channel.
+        ValueError: the file is missing, unreadable, truncated or animated, has grey values of more than 8 bits, or
+            more than `MAX_PIXELS` pixels.
     """
-    pixels = _decode(path, upright)
-    if pixels is not None:
-        return pixels
-    picture = _open(path, "image")
-    if upright and picture.getexif().get(_ORIENTATION, 1) != 1:
-        picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith(("I", "F")):
-        raise ValueError(f"{path}: image of mode {picture.mode}: save it with 8 bits per channel")
-    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    with _opened(path, "image") as picture:
+        if picture.mode not in _MODES:
+            raise _Refused(f"image of mode {picture.mode}: save it as RGB with 8 bits per channel")
+        # torchvision's decoder of PNG ends the whole process where a checksum is wrong; that of JPEG does not
+        pixels = _decode_jpeg(path, upright) if picture.format in ("JPEG", "MPO") else None
+        if pixels is not None:
+            return pixels
+        _load(picture, path)
+        if picture.mode == "P" and not picture.getpalette():
+            raise _Refused("image without the palette that it needs: save it as RGB")
+        turned = ImageOps.exif_transpose(picture) if upright and _orientation(picture) != 1 else picture
+        return _pixels(turned if turned.mode == "RGB" else turned.convert("RGB"))
 
 
 def is_turned(path: Path) -> bool:
     """Whether the EXIF orientation of a readable picture says that viewers are to turn or mirror it."""
-    with Image.open(path) as picture:
-        return bool(picture.getexif().get(_ORIENTATION, 1) != 1)
+    with _opened(path, "image") as picture:
+        return _orientation(picture) != 1
 
 
 def read_indices(path: Path) -> NDArray[np.uint8]:
     """Reads the values of an index mask, (H, W) uint8, exactly as stored: grey or palette PNG of 1, 2, 4 or 8 bits.
 
     Raises:
-        ValueError: the file is missing, unreadable or truncated, or it is a colour picture or has 16 bits.
+        ValueError: the file is missing, unreadable, truncated or animated, it is no PNG, a colour picture, has 16 bits
+            or more than `MAX_PIXELS` pixels, or it asks to be turned (EXIF), which leaves open where its pixels lie.
     """
-    picture = _open(path, "mask")
-    if picture.mode not in ("L", "P", "1"):
-        what = "colours" if picture.mode in ("RGB", "RGBA", "LA", "CMYK") else f"mode {picture.mode}"
-        raise ValueError(f"{path}: mask holds {what}: save class indices as an 8-bit grey or palette PNG")
-    values = np.asarray(picture, dtype=np.uint8)
+    with _opened(path, "mask") as picture:
+        if picture.format != "PNG":
+            raise _Refused(f"mask is a {picture.format}: save class indices as an 8-bit grey or palette PNG")
+        if picture.mode not in ("L", "P", "1"):
+            what = "colours" if picture.mode in ("RGB", "RGBA", "LA", "CMYK") else f"mode {picture.mode}"
+            raise _Refused(f"mask holds {what}: save class indices as an 8-bit grey or palette PNG")
+        rawmode = picture.tile[0].args if picture.tile else None
+        _load(picture, path)
+        if _orientation(picture) != 1:
+            raise _Refused("mask asks to be turned (EXIF orientation): turn its pixels and save it without")
+        values = np.asarray(picture, dtype=np.uint8)
     # Pillow stretches grey of 2 and 4 bits to 0..255, which would turn class 1 into 85 or 17.
-    stretch = {"L;2": 85, "L;4": 17}.get(picture.info["rawmode"], 1)
+    stretch = {"L;2": 85, "L;4": 17}.get(rawmode, 1) if isinstance(rawmode, str) else 1
     return values if stretch == 1 else values // np.uint8(stretch)
 
 
@@ -173,27 +198,83 @@ def fit(image: Path, mask: NDArray[np.uint8], origin: Path) -> Pair:
     return Pair(pixels, mask)
 
 
-def _decode(path: Path, upright: bool) -> NDArray[np.uint8] | None:
-    """What torchvision makes of a picture, a quarter faster than Pillow; None where Pillow is to judge."""
-    from torchvision.io import ImageReadMode, decode_image  # torchvision is slow to import
+def _decode_jpeg(path: Path, upright: bool) -> NDArray[np.uint8] | None:
+    """What torchvision makes of a JPEG, a quarter faster than Pillow; None where Pillow is to judge."""
+    from torchvision.io import ImageReadMode, decode_jpeg  # torchvision is slow to import
 
     try:
         content = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
-        planes = decode_image(content, ImageReadMode.RGB, apply_exif_orientation=upright)
+        planes = decode_jpeg(content, ImageReadMode.RGB, apply_exif_orientation=upright)
     except (OSError, RuntimeError, AttributeError):  # unreadable, unusual, or torchvision lacks its decoders
         return None
-    return planes.permute(1, 2, 0).numpy() if planes.dtype == torch.uint8 and planes.shape[0] == 3 else None
+    pixels: NDArray[np.uint8] = planes.permute(1, 2, 0).numpy()
+    return pixels
 
 
-def _open(path: Path, what: str) -> Image.Image:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such {what}: restore it, or take it out of the list")
+class _Refused(Exception):
+    """What is wrong with a picture that Pillow can read."""
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
+    """A picture whose header is read and found good; whatever goes wrong with it from then on becomes a ValueError."""
     try:
-        with Image.open(path) as picture:
-            rawmode = picture.tile[0].args if picture.tile else None
-            picture.load()
+        if not path.is_file():
+            raise _Refused(f"no such {what}: restore it, or take it out of the list")
+        with _open(path) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise _Refused(f"{what} of {width} x {height} pixels, more than {MAX_PIXELS}: cut it into parts")
+            if picture.format in ("GIF", "PNG", "WEBP") and getattr(picture, "is_animated", False):
+                raise _Refused(f"animated {what}: save the frame that is meant, alone")
+            yield picture
+    except _Refused as error:
+        raise ValueError(f"{path}: {error}") from None
     except _UNREADABLE as error:
-        reason = str(error).replace(f" {str(path)!r}", "")
+        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
         raise ValueError(f"{path}: unreadable or truncated {what} ({reason}): replace the file") from error
-    picture.info["rawmode"] = rawmode if isinstance(rawmode, str) else None
-    return picture
+
+
+def _open(path: Path) -> ImageFile.ImageFile:
+    # Pillow's own limit is below ours, and can be set for the whole process only
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load(picture: Image.Image, path: Path) -> None:
+    """Decodes the pixels. Raises _Refused for a PNG without its last rows, which Pillow leaves at 0."""
+    interlaced = bool(picture.info.get("interlace"))
+    picture.load()
+    if picture.format != "PNG":
+        return
+    width, height = picture.size
+    last = picture.crop((0, height - 1, width, height))
+    # to inflate the pixels once more takes time, so only where something might be missing
+    if (interlaced or not last.getbbox(alpha_only=False)) and not is_whole(path):
+        raise _Refused("unreadable or truncated picture (rows are missing): replace the file")
+
+
+def _orientation(picture: Image.Image) -> int:
+    """1 to 8; 1, upright, where the picture does not say, or nothing that makes sense."""
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except _UNREADABLE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8; strip by strip, since Pillow holds a large picture twice over while it hands it out whole."""
+    width, height = picture.size
+    if width * height <= _STRIP:
+        return np.asarray(picture)
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return pixels

@@ -124,6 +124,8 @@ def label_folder(
     images: Path | None = None,
 ) -> LabelFolder:
     """Label maps in a folder as a source; `background` is the index of the class without objects."""
+    if not 1 <= num_classes <= 254:
+        raise ValueError(f"--num-classes {num_classes}: give between 1 and 254")
     names = list(class_names) if class_names else [f"class {index}" for index in range(num_classes)]
     if background is not None:
         if not 0 <= background < num_classes:

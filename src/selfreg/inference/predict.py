@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def find_images(path: Path) -> list[Path]:
-    """The photograph itself, or those directly in a folder, by name.
+    """The photograph itself, or those directly in a folder, by name; hidden files are left out.
 
     Raises ValueError where there are none, or where two would be written under one name (a.jpg and a.png).
     """
@@ -27,7 +27,11 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ValueError(f"{path}: no such file or folder")
-    images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.suffix.lower() in IMAGE_SUFFIXES and entry.name[0] != "." and not entry.is_dir()
+    )
     if not images:
         raise ValueError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
     seen: dict[str, Path] = {}

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from selfreg.data import Labels, Pair, Source, read_image, read_mask
+from selfreg.data.pairs import leads_out
 from selfreg.evaluation import ImageResult, evaluate_image
 from selfreg.inference.predict import IMAGE_SUFFIXES
 
@@ -32,15 +34,16 @@ class LabelFolder:
     images: Path | None = None
 
     def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise ValueError(f"{self.folder}: no such folder")
         if not self.ids:
             raise ValueError(f"{self.folder}: holds no .png label maps")
 
-    @property
+    @cached_property
     def ids(self) -> Sequence[str]:
-        """Names of the label maps without suffix, in order; those in subfolders included."""
-        if not self.folder.is_dir():
-            raise ValueError(f"{self.folder}: no such folder")
-        return sorted(str(path.relative_to(self.folder).with_suffix("")) for path in self.folder.rglob("*.png"))
+        """Names of the label maps without suffix, in order; those in subfolders included, hidden files left out."""
+        found = (path.relative_to(self.folder) for path in self.folder.rglob("*.png"))
+        return sorted(str(path.with_suffix("")) for path in found if not path.name.startswith("."))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +70,9 @@ def background_of(labels: Labels) -> int | None:
 
 
 def prediction_path(folder: Path, image_id: str) -> Path:
-    """Where the class map of an image lies."""
+    """Where the class map of an image lies. Raises ValueError for an id that leads out of the folder."""
+    if leads_out(image_id):
+        raise ValueError(f"{folder}: the image id {image_id!r} leads out of this folder; rename the image")
     return folder / f"{image_id}.png"
 
 

@@ -1,5 +1,6 @@
 """Pretrained backbone weights from a file or from a package, loaded strictly."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,13 +71,29 @@ def _load_strictly(backbone: nn.Module, state: dict[str, Tensor], source: str | 
     missing = [key for key in expected if key not in state]
     surplus = [key for key in state if key not in expected and key.split(".")[0] in children]
     differing = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    for what, keys in (("lacks", missing), ("has in another shape", differing), ("has unknown weights", surplus)):
+    strange = faulty(expected, state)
+    findings = {"lacks": missing, "has in another shape": differing, "has unknown weights": surplus}
+    for what, keys in {**findings, "has NaN, infinity or another kind of number in": strange}.items():
         if keys:
             raise ValueError(
                 f"{source}: not the weights of this network's backbone ({type(backbone).__name__}): "
                 f"it {what} {keys[0]} and {len(keys) - 1} more; give the weights of the same timm model"
             )
     backbone.load_state_dict({key: state[key] for key in expected}, strict=True)
+
+
+def faulty(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the weights in `state` that are not finite where those of a new network are, or of another kind.
+
+    Args:
+        expected: the network's own state dict.
+        state: one from a file; names that only one of the two has are left out.
+    """
+
+    def kind(tensor: Tensor) -> tuple[bool, bool, bool]:
+        return tensor.is_floating_point(), tensor.is_complex(), bool(tensor.isfinite().all())
+
+    return [key for key in expected if key in state and kind(state[key]) != kind(expected[key])]
 
 
 def read_lite0_package() -> dict[str, Tensor]:
@@ -121,9 +138,11 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: cannot be read as pretrained weights ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise ValueError(f"{path}: holds no plain state dict of tensors; save model.state_dict() alone")
     return state
 
