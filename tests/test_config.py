@@ -81,7 +81,14 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_every_key_is_documented() -> None:
     text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
-    leaves = {key.rsplit(".", 1)[-1] for key in known_keys()} - {"data", "network", "method", "training", "classifier", "cam"}
+    leaves = {key.rsplit(".", 1)[-1] for key in known_keys()} - {
+        "data",
+        "network",
+        "method",
+        "training",
+        "classifier",
+        "cam",
+    }
     assert not {leaf for leaf in leaves if f"{leaf}`" not in text}
 
 

@@ -147,7 +147,7 @@ def test_code_that_a_run_names_runs_only_when_allowed(
     monkeypatch.syspath_prepend(tmp_path)
     config = write_config(tmp_path, training={"epochs": 1}, method={"arm": "base"})
     content = config.read_text(encoding="utf-8").split("network:")[0] + "network: {name: 'own_net:build'}\n"
-    config.write_text(content + "method: {arm: base}\ntraining: {epochs: 1, workers: 0, batch_size: 4}\n")
+    config.write_text(content + "training: {epochs: 1, workers: 0, batch_size: 4}\n")
     # who writes the configuration of a training means its code
     for name in ("run", "other"):
         assert selfreg("train", config, "--out", tmp_path / name) == 0
