@@ -7,8 +7,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from timm.layers import Conv2dSame
 
 from selfreg.inference import export
+from selfreg.networks import build_network
 from selfreg.run import Run
 from tiny import selfreg, write_config
 
@@ -39,6 +41,19 @@ def test_a_file_that_computes_something_else_is_not_left_in_place(
     assert selfreg("export", run.folder, tmp_path / "model.pt2", "--format", "torch-export") == 2
     assert "not written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_padding_to_the_same_size_is_fixed_for_the_export_and_computes_the_same() -> None:
+    network = build_network("smp:FPN/tu-tf_mobilenetv3_small_minimal_100", 3).eval()
+    kinds = {type(module) for module in network.modules()}
+    fixed = export.with_fixed_padding(network)
+    assert Conv2dSame in kinds
+    assert {type(module) for module in network.modules()} == kinds
+    assert Conv2dSame not in {type(module) for module in fixed.modules()}
+    for height, width in ((64, 96), (128, 32)):
+        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(2))
+        with torch.inference_mode():
+            assert torch.equal(fixed(image), network(image))
 
 
 def test_an_exporter_that_fails_is_named_with_its_versions_and_leaves_nothing(

@@ -1,5 +1,6 @@
 """`selfreg export`: a trained network as an ONNX or torch.export file, left in place only if it computes the same."""
 
+import copy
 import json
 import warnings
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def export_run(
     run = Run.open(folder, allow_code=allow_code)
     info = run.info()
     network = _Logits(run.network(which)).eval()
-    program = _export_program(network)
+    program = _export_program(with_fixed_padding(network))
     with whole_file(path) as temporary:
         if format == "onnx":
             _write_onnx(program, temporary, info)
@@ -76,6 +77,48 @@ def export_run(
                 f"one ({100 * parity.agreement:.2f} % of pixels agree)"
             )
     return parity
+
+
+def with_fixed_padding(network: nn.Module) -> nn.Module:
+    """A copy in which convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by fixed numbers of pixels.
+
+    Where the stride divides the side, as it does in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s
+    pixels for kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the
+    image's size, the expressions of one layer stand in those of the next, and an export does not end.
+    """
+    from timm.layers import Conv2dSame
+
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv2dSame):
+                setattr(module, name, nn.Sequential(nn.ZeroPad2d(_same_padding(child)), _plain_convolution(child)))
+    return network
+
+
+def _same_padding(convolution: nn.Conv2d) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom."""
+    sides: list[int] = []
+    for kernel, dilation, stride in zip(
+        convolution.kernel_size[::-1], convolution.dilation[::-1], convolution.stride[::-1], strict=True
+    ):
+        total = max((kernel - 1) * dilation + 1 - stride, 0)
+        sides += [total // 2, total - total // 2]
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _plain_convolution(convolution: nn.Conv2d) -> nn.Conv2d:
+    plain = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,  # type: ignore[arg-type]
+        convolution.stride,  # type: ignore[arg-type]
+        dilation=convolution.dilation,  # type: ignore[arg-type]
+        groups=convolution.groups,
+        bias=convolution.bias is not None,
+    )
+    plain.load_state_dict(convolution.state_dict())
+    return plain
 
 
 def _export_program(network: nn.Module) -> ExportedProgram:
