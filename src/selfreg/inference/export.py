@@ -80,7 +80,7 @@ def export_run(
 
 
 def with_fixed_padding(network: nn.Module) -> nn.Module:
-    """A copy in which convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by fixed numbers of pixels.
+    """A copy whose convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by a fixed number of pixels.
 
     Where the stride divides the side, as it does in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s
     pixels for kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the
