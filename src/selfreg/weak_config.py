@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from selfreg.section import Section
 
@@ -57,8 +57,32 @@ class CamConfig(Section):
         return self
 
 
+class AffinityOptions(Section):
+    """Options of the refinement `affinity`: how its network is trained, and how the random walk goes.
+
+    Seeds are pixels of at least the confidence `certain`: with a background threshold of 0.15, activations above 0.35
+    and below 0.064 (IRN: 0.30 and 0.05). `radius` is in pixels of the boundaries' grid, a quarter of the image's.
+    """
+
+    certain: float = Field(default=0.4, ge=0, lt=1)
+    epochs: int = Field(default=3, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
+    crop_size: tuple[int, int] = (512, 512)
+    batch_size: int = Field(default=32, ge=1)
+    radius: float = Field(default=5.0, gt=1)
+    power: float = Field(default=10.0, gt=0)
+    log2_steps: int = Field(default=8, ge=0)
+
+    def training(self) -> dict[str, Any]:
+        """The options that the trained network depends on."""
+        return self.model_dump(mode="json", exclude={"radius", "power", "log2_steps"})
+
+
 class RefinementStep(Section):
-    """One refinement of the scores and its options; a bare name in the file stands for one without options."""
+    """One refinement of the scores and its options; a bare name in the file stands for one without options.
+
+    The options of `pamr` and `crf` are those of `selfreg.weak.refinement.pamr` and `dense_crf`.
+    """
 
     name: Literal["pamr", "affinity", "crf"]
     options: dict[str, Any] = Field(default_factory=dict)
@@ -67,6 +91,17 @@ class RefinementStep(Section):
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _affinity_options(self) -> "RefinementStep":
+        if self.name == "affinity":
+            try:
+                AffinityOptions.model_validate(self.options)
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(str(part) for part in first["loc"])
+                raise ValueError(f"option {key!r}: {first['msg']}") from None
+        return self
 
 
 class PseudoConfig(Section):

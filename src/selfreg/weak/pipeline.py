@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from selfreg.config import Config, dump_config
 from selfreg.files import locked, write_json, write_text
+from selfreg.weak.affinity import affinity_refinement
 from selfreg.weak.cam import write_activation_maps
 from selfreg.weak.classifier import input_statistics, load_classifier, train_classifier
 from selfreg.weak.page import write_pseudo_page
@@ -21,6 +23,7 @@ from selfreg.weak.scores import class_map, with_background
 from selfreg.weak.scoring import MaskOf, StageScore, count_pairs, open_scoring_source, score_of, sweep_thresholds
 from selfreg.weak.stages import data_key, key_of, make_stage
 from selfreg.weak.tagged import TaggedImages, open_tagged
+from selfreg.weak_config import AffinityOptions
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,28 @@ def _run_stages(config: Config, tagged: TaggedImages, folder: Path) -> tuple[Rea
     )
     options = config.cam.model_dump(exclude={"background_threshold"})
     cam = make_stage(folder, "cam", classifier.key, options)
-    if not cam.done:
+
+    def network() -> nn.Module:
         train_classifier(config, tagged, classifier, device)
-        network = load_classifier(config, tagged, classifier, device)
-        cam.for_each(tagged.ids, ".npz", write_activation_maps(tagged, network, config.cam, statistics, device))
+        return load_classifier(config, tagged, classifier, device)
+
+    if not cam.done:
+        cam.for_each(tagged.ids, ".npz", write_activation_maps(tagged, network(), config.cam, statistics, device))
     activation = read_from(cam.folder, tagged.ids)
     threshold = config.cam.background_threshold
     levels = [_Level("CAM", key_of(cam.key, threshold), _first_scores(tagged, activation, threshold))]
     for number, step in enumerate(config.refinement, 1):
         stage = make_stage(folder, f"{number}-{step.name}", levels[-1].key, step.model_dump(mode="json"))
-        if not stage.done:
-            refine = refinement(step, device)
-            stage.for_each(tagged.ids, ".npz", write_refined(tagged, levels[-1].read, refine))
+        before = levels[-1]
+        if not stage.done and step.name == "affinity":
+            affinity = AffinityOptions.model_validate(step.options)
+            trained = make_stage(folder, f"{number}-affinity_network", before.key, config.seed, affinity.training())
+            refine = affinity_refinement(
+                affinity, tagged, before.read, trained, network, statistics, config.seed, device
+            )
+            stage.for_each(tagged.ids, ".npz", write_refined(tagged, before.read, refine))
+        elif not stage.done:
+            stage.for_each(tagged.ids, ".npz", write_refined(tagged, before.read, refinement(step, device)))
         levels.append(_Level(step.name, stage.key, read_from(stage.folder, tagged.ids)))
     return activation, levels
 

@@ -18,15 +18,17 @@ ReadScores = Callable[[int], Scores]
 
 
 def refinement(step: RefinementStep, device: torch.device) -> Refine:
-    """What a step does to one image: (image (H, W, 3) uint8, scores (C, H, W)) to scores of the same shape and meaning.
+    """What a step but `affinity`, which has to learn first, does to one image.
+
+    It takes the image (H, W, 3) uint8 and scores (C, H, W) to scores of the same shape and meaning.
 
     Raises ValueError for options that the step does not know, and where the step's library is missing.
     """
     if step.name == "pamr":
-        from selfreg.weak.refinement.pamr import pamr
+        from selfreg.weak.refinement import pamr
 
         return lambda image, scores: pamr(image, scores.to(device), **step.options).cpu()
-    from selfreg.weak.refinement.crf import dense_crf
+    from selfreg.weak.refinement import dense_crf
 
     return lambda image, scores: dense_crf(image, scores, **step.options)
 
@@ -53,6 +55,8 @@ def read_from(folder: Path, ids: tuple[str, ...]) -> ReadScores:
 
 def check_options(step: RefinementStep) -> None:
     """Raise ValueError, before any time is spent, for a step whose options or library are wrong."""
+    if step.name == "affinity":
+        return  # the configuration has checked them
     image = np.zeros((16, 16, 3), dtype=np.uint8)
     scores = torch.full((2, 16, 16), 0.5)
     options: dict[str, Any] = step.options

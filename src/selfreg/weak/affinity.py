@@ -1,0 +1,122 @@
+"""The stage that learns where classes meet, from seeds of the scores before it, for the random walk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from selfreg.data import normalise
+from selfreg.files import whole_file
+from selfreg.regulation import MultiExit
+from selfreg.weak.classifier import Statistics
+from selfreg.weak.pseudo_masks import uncertain_to_void
+from selfreg.weak.refine import ReadScores, Refine
+from selfreg.weak.refinement import AffinityNetwork, load_affinity, train_affinity, walk_within_boundaries
+from selfreg.weak.scores import VOID, Scores, class_map, confidence_map
+from selfreg.weak.stages import Stage
+from selfreg.weak.tagged import TaggedImages
+from selfreg.weak_config import AffinityOptions
+
+
+def affinity_refinement(
+    options: AffinityOptions,
+    tagged: TaggedImages,
+    before: ReadScores,
+    stage: Stage,
+    classifier: Callable[[], nn.Module],
+    statistics: Statistics,
+    seed: int,
+    device: torch.device,
+) -> Refine:
+    """Train the affinity network where it is not yet, and return the random walk within the boundaries it sees.
+
+    `before` gives the scores that make the seeds, `classifier` the trained network whose backbone the affinity network
+    stands on; it stays as it is. A stage that was cut off goes on from its last epoch, bit for bit. Raises ValueError
+    as `train_affinity` does.
+    """
+    network = _train_or_load(options, tagged, before, stage, backbone_of(classifier()), statistics, seed)
+
+    def refine(image: NDArray[Any], scores: Tensor) -> Tensor:
+        boundaries = network.boundaries(normalise(image, *statistics).to(device))
+        return walk_within_boundaries(
+            scores, boundaries, radius=options.radius, power=options.power, log2_steps=options.log2_steps
+        )
+
+    return refine
+
+
+def backbone_of(classifier: nn.Module) -> nn.Module:
+    """The backbone of a classifier with or without exits."""
+    network = classifier.network if isinstance(classifier, MultiExit) else classifier
+    return network.get_submodule("backbone")
+
+
+class SeedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Normalised images (3, H, W) with seeds (H, W) uint8: 0 background, k + 1 for class k, 255 where not certain."""
+
+    def __init__(self, tagged: TaggedImages, scores: ReadScores, certain: float, statistics: Statistics) -> None:
+        self.tagged, self.scores, self.certain, self.statistics = tagged, scores, certain, statistics
+
+    def __len__(self) -> int:
+        return len(self.tagged)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        seeds = seeds_of(self.scores(index), self.tagged.background, self.certain)
+        return normalise(self.tagged.image(index), *self.statistics), seeds
+
+
+def seeds_of(scores: Scores, background: int | None, certain: float) -> Tensor:
+    """What is certain enough to learn boundaries from: (H, W) uint8 as in `SeedImages`."""
+    confidence = confidence_map(scores)
+    mask = torch.from_numpy(uncertain_to_void(class_map(scores), confidence, certain))
+    seeds = mask + 1
+    seeds[mask == VOID] = VOID
+    if background is not None:
+        seeds[mask == background] = 0
+    return seeds
+
+
+def _train_or_load(
+    options: AffinityOptions,
+    tagged: TaggedImages,
+    before: ReadScores,
+    stage: Stage,
+    backbone: nn.Module,
+    statistics: Statistics,
+    seed: int,
+) -> AffinityNetwork:
+    path = stage.path("affinity.pt")
+    state = _read(path) if path.exists() else None
+    if stage.done and state is not None:
+        return load_affinity(state, backbone)
+
+    def save(_epochs: int, reached: dict[str, Any]) -> None:
+        with whole_file(path) as temporary:
+            torch.save(reached, temporary)
+
+    network = train_affinity(
+        SeedImages(tagged, before, options.certain, statistics),
+        backbone,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        seed=seed,
+        crop_size=options.crop_size,
+        batch_size=options.batch_size,
+        on_epoch=save,
+        state=state,
+    )
+    stage.finish()
+    return network
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: cannot be read ({reason}): delete this file and start again") from None
+    return state
