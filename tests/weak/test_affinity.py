@@ -11,6 +11,7 @@ from selfreg.config import load_config
 from selfreg.weak import affinity
 from selfreg.weak.affinity import seeds_of
 from selfreg.weak.pipeline import make_pseudo_masks
+from selfreg.weak.refinement import train_affinity
 from selfreg.weak.scores import Scores
 from tiny import selfreg
 from weak.tagged_folder import write_tagged_folder, write_weak_config
@@ -55,7 +56,7 @@ def test_the_walk_follows_another_refinement(made: Path) -> None:
 def test_affinity_training_that_was_cut_off_goes_on_to_the_same_bits(
     made: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = affinity.train_affinity
+    train = train_affinity
 
     def cut_off(*arguments: Any, on_epoch: Any, **options: Any) -> Any:
         def save_and_stop(epochs: int, state: dict[str, Any]) -> None:
