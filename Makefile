@@ -35,7 +35,7 @@ check: .venv/.dev
 	$(BIN)/lint-imports
 
 docs: .venv/.dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Installs torch twice, into environments of its own: minutes and gigabytes.
 dist-check: .venv/.dev
