@@ -216,10 +216,13 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="does not belong to this backbone"):
         load_affinity(kept[0], timm.create_model("mobilenetv3_small_050", features_only=True))
 
-    class Void(Halves):
+
+def test_seeds_that_leave_a_wide_gap_about_every_boundary_are_refused() -> None:
+    class Gaps(Halves):
         def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
             image, seeds = super().__getitem__(index)
-            return image, torch.full_like(seeds, 255)
+            seeds[:, self.column(index) - 12 : self.column(index) + 12] = 255
+            return image, seeds
 
-    with pytest.raises(ValueError, match="no seed is certain"):
-        train_affinity(Void(), SmallBackbone(), epochs=1, crop_size=(32, 32))
+    with pytest.raises(ValueError, match="nearer than 20 pixels, so that no boundary can be learned"):
+        train_affinity(Gaps(), SmallBackbone(), epochs=1, crop_size=(32, 48))

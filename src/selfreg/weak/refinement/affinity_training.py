@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.utils.data import Dataset
 
 from selfreg.training.optimiser import poly_schedule
-from selfreg.weak.refinement.affinity_network import AffinityNetwork
+from selfreg.weak.refinement.affinity_network import STRIDE, AffinityNetwork
 from selfreg.weak.refinement.paths import RADIUS, displacements, ends, path_maxima
 
 UNCERTAIN = 255
@@ -36,6 +36,11 @@ def affinity_loss(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> Tens
 
     Source: IRN (Ahn et al., CVPR 2019), the equation of the boundary loss.
     """
+    return mean_loss(*pair_losses(logits, seeds, radius))
+
+
+def pair_losses(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> tuple[list[Tensor], list[int]]:
+    """Sums of the pairs' losses in `affinity_loss`, and how many pairs there are: fg, bg, and of two classes."""
     logits = logits.float()
     sums = [logits.sum() * 0 for _ in range(3)]
     counts = [0, 0, 0]
@@ -49,6 +54,11 @@ def affinity_loss(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> Tens
         for number, (pairs, losses) in enumerate(groups):
             sums[number] = sums[number] + (losses * pairs).sum()
             counts[number] += int(pairs.sum())
+    return sums, counts
+
+
+def mean_loss(sums: list[Tensor], counts: list[int]) -> Tensor:
+    """L of `affinity_loss` from what `pair_losses` returns."""
     foreground, background, across = (total / max(count, 1) for total, count in zip(sums, counts, strict=True))
     return foreground / 2 + background / 2 + across
 
@@ -73,8 +83,8 @@ def train_affinity(
     "epochs", "branch", "optimizer" and "losses" (the mean of each epoch). state: such a state, to go on from; the
     result is that of a training that was not cut off, bit for bit on a CPU. Returns the network in eval mode.
 
-    Raises ValueError for an empty data set, seeds that are nowhere certain, a state that has more epochs than asked for
-    or is another backbone's, and a loss that is not finite.
+    Raises ValueError for an empty data set, an epoch in which no two certain seeds of different classes are near each
+    other, a state that has more epochs than asked for or is another backbone's, and a loss that is not finite.
 
     Source: IRN's setting (Ahn et al., CVPR 2019): SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1 that
     falls polynomially (power 0.9). IRN's random scale is left out.
@@ -91,22 +101,26 @@ def train_affinity(
     factor = poly_schedule(epochs * steps, 0.9, 0)
     for epoch in range(done, epochs):
         network.train()
-        total, certain = 0.0, 0
+        total, across = 0.0, 0
         for step, (crops, seeds) in enumerate(_batches(images, length, seed, epoch, crop_size, batch_size)):
             optimizer.param_groups[0]["lr"] = learning_rate * factor(epoch * steps + step)
             device = next(network.branch.parameters()).device
             logits = network(crops.to(device))
             on_grid = seeds_on_grid(seeds, (logits.shape[1], logits.shape[2])).to(device)
-            loss = affinity_loss(logits, on_grid)
+            sums, counts = pair_losses(logits, on_grid)
+            loss = mean_loss(sums, counts)
             if not torch.isfinite(loss):
                 raise ValueError(f"the affinity network's loss is not finite in epoch {epoch + 1}; lower learning_rate")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += float(loss.detach())
-            certain += int((on_grid != UNCERTAIN).sum())
-        if certain == 0:
-            raise ValueError("no seed is certain in any image; lower the thresholds that make seeds")
+            across += counts[2]
+        if across == 0:
+            raise ValueError(
+                f"no certain seeds of different classes are nearer than {RADIUS * STRIDE:g} pixels, so that no "
+                "boundary can be learned; refine the scores that seeds are made from, or let fewer pixels be uncertain"
+            )
         losses = [*losses, total / steps]
         if on_epoch is not None:
             # copied, since the optimiser writes into its own state with every step
