@@ -178,14 +178,8 @@ def test_names_reach_a_page_as_text(tmp_path: Path) -> None:
     status = selfreg("check-data", root, "--html", tmp_path / "data.html", "-o", tmp_path / "data.json")
     assert status == 0
     sides = [shutil.copytree(root / "masks" / "val", tmp_path / name) for name in (evil, "<b>bold")]
-    arguments: list[str | Path] = [
-        "--labels",
-        root / "masks" / "val",
-        "--num-classes",
-        "3",
-        "--html",
-        tmp_path / "compare.html",
-    ]
+    arguments: list[str | Path] = ["--labels", root / "masks" / "val", "--num-classes", "3"]
+    arguments += ["--html", tmp_path / "compare.html"]
     assert selfreg("compare", *sides, *arguments) == 0
     for page in ("data.html", "compare.html"):
         text = (tmp_path / page).read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None or Path(error.filename) == temporary:
+        if error.errno is not None and error.filename in (None, str(temporary)):
             # libraries leave the name out, and nobody knows the temporary one
             error.filename = str(path)
         raise

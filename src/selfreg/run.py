@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from selfreg.config import Config, dump_config, load_config
@@ -221,10 +221,8 @@ class Run:
         # shared tensors (tied weights) have to be told apart for safetensors
         state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in network.state_dict().items()}
         with whole_file(self.weights_path(which)) as temporary:
-            try:
-                save_file(state, temporary, metadata={"num_classes": str(self.info().num_classes)})
-            except SafetensorError as error:
-                raise OSError(f"{self.weights_path(which)}: cannot be written: {error}") from None
+            # written here, since a full disk is an OSError to Python, but not to safetensors
+            temporary.write_bytes(save(state, metadata={"num_classes": str(self.info().num_classes)}))
 
     def load_weights(self, network: nn.Module, which: Weights = "last") -> nn.Module:
         """Load the weights strictly. Raises ValueError where they are missing, damaged or of another class count."""

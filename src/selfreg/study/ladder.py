@@ -16,7 +16,7 @@ from rich.console import Console
 
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
-from selfreg.files import write_json, write_text
+from selfreg.files import locked, write_json, write_text
 from selfreg.report.study_page import write_study_page
 from selfreg.run import Run, open_split
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
@@ -54,15 +54,16 @@ def run_study(
     source = _open(study)
     places = find_places(study, jobs)
     planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
-    for arm in parsed:
-        write_text(planned[arm][0].config_path, dump_config(configs[arm]))
-    console = Console(stderr=as_json)
-    # seed by seed, so that a study cut off has whole pairs
-    order = [planned[arm][index] for index in range(seeds) for arm in parsed]
-    failures = train_all(order, places, console)
-    results = tuple(_measure(arm, planned[arm], source) for arm in parsed)
-    result = StudyResult(study, len(source), all_seeds, results, failures)
-    _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
+    with locked(folder, "running a study"):
+        for arm in parsed:
+            write_text(planned[arm][0].config_path, dump_config(configs[arm]))
+        console = Console(stderr=as_json)
+        # seed by seed, so that a study cut off has whole pairs
+        order = [planned[arm][index] for index in range(seeds) for arm in parsed]
+        failures = train_all(order, places, console)
+        results = tuple(_measure(arm, planned[arm], source) for arm in parsed)
+        result = StudyResult(study, len(source), all_seeds, results, failures)
+        _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
         print(json.dumps(result.to_json(), indent=2, allow_nan=False))
     return not failures
