@@ -82,6 +82,8 @@ def _interruptible(received: list[int]) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         if os.getpid() == main_process:
             received.append(number)
+            # loading processes got the signal too; that they end is no error any more
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise Interrupted(number)
         # a loading process, forked with this handler: on Ctrl-C, which reaches all of them, the main process ends it
         if number == signal.SIGTERM:
