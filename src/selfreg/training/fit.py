@@ -44,6 +44,7 @@ def _quiet_lightning() -> None:
         ".*litlogger.*",
         # validation is summed over the processes before it is logged
         ".*sync_dist=True.*",
+        ".*`training_step` returned `None`.*",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -1,6 +1,7 @@
 """The Lightning task: one step of training, one step of validation."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -94,10 +95,21 @@ class SegmentationTask(L.LightningModule):
         images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
         tags, confidence = batch.get("tags"), batch.get("confidence")
         if not self.regulated:
-            total = self._plain_loss(self.model(images), masks, confidence)
+            total = self._plain_loss(self._outputs(images), masks, confidence)
             return total, {"segmentation": total}
-        terms = self.objective(self.model(images), masks, progress, image_labels=tags, confidence=confidence)
+        terms = self.objective(self._outputs(images), masks, progress, image_labels=tags, confidence=confidence)
         return terms.total, terms.raw()
+
+    def _outputs(self, images: Tensor) -> Any:
+        try:
+            return self.model(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"{len(images)} image of {images.shape[-2]} x {images.shape[-1]} leaves one value per channel to "
+                "normalise over; use a training.batch_size of 2 or more for each process, or a larger data.crop_size"
+            ) from None
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
         """The total loss of one batch; every term is logged, raw.
@@ -128,12 +140,15 @@ class SegmentationTask(L.LightningModule):
 
     def _skip_or_stop(self, batch: dict[str, Tensor], raw: dict[str, Tensor]) -> None:
         self.skipped_batches += 1
-        if self.skipped_batches <= self.config.training.skip_non_finite:
+        images = ", ".join(self.image_name(index) for index in batch["index"].tolist())
+        allowed = self.config.training.skip_non_finite
+        if self.skipped_batches <= allowed:
+            count = f"{self.skipped_batches} of {allowed}"
+            print(f"skipped a batch whose loss is not finite ({count}): {images}", file=sys.stderr)
             return
         values = {name: float(value.detach()) for name, value in raw.items()}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         broken = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "another process"
-        images = ", ".join(self.image_name(index) for index in batch["index"].tolist())
         before = f" after {self.skipped_batches - 1} skipped batches" if self.skipped_batches > 1 else ""
         raise ValueError(
             f"the loss is not finite at step {self.global_step}{before}: {broken} broke ({shown}; images {images}); "
