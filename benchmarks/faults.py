@@ -37,7 +37,8 @@ from safetensors import safe_open
 
 # imported once, for all the processes
 import selfreg.study.ladder
-import selfreg.training.fit  # noqa: F401
+import selfreg.training.fit
+import selfreg.weak.pipeline  # noqa: F401
 from selfreg.cli import main as main_of_selfreg
 
 CONFIG: dict[str, Any] = {
@@ -54,11 +55,29 @@ CONFIG: dict[str, Any] = {
     "training": {"epochs": 3, "batch_size": 4, "workers": 0, "threads": 1, "accelerator": "cpu", "learning_rate": 1e-3},
 }
 
-# CONFIG, RUN (a trained run) and PHOTOS are made beforehand; a command may write into OUT alone. {OUT} stands for a run
+# the same for image-level tags: six photographs, each with a patch of one colour
+WEAK: dict[str, Any] = {
+    **CONFIG,
+    "data": {"kind": "folder", "crop_size": [64, 64]},
+    "classifier": {
+        "backbone": "test_resnet",
+        "crop_size": [64, 64],
+        "epochs": 3,
+        "batch_size": 2,
+        "optimizer": "adamw",
+        "learning_rate": 3e-3,
+    },
+    "cam": {"scales": [1.0]},
+    "refinement": [{"name": "pamr", "options": {"iterations": 2, "dilations": [1, 2]}}],
+}
+TAGS = ("background", "red", "green", "blue")
+
+# CONFIG, WEAK, RUN (a trained run) and PHOTOS are made beforehand; a command may write into OUT alone. {OUT} stands for a run
 # of its own, a copy of RUN, where a command writes into a run that is there already.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "CONFIG", "--out", "OUT", "--resume", "--quiet"),
     "study": ("study", "CONFIG", "--out", "OUT", "--arms", "base,full", "--seeds", "1", "--set", "training.epochs=2"),
+    "pseudo": ("pseudo", "WEAK", "--out", "OUT"),
     "evaluate": ("evaluate", "{OUT}"),
     "predict": ("predict", "RUN", "PHOTOS", "--out", "OUT", "--overlay"),
 }
@@ -93,13 +112,29 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.names = {"CONFIG": folder / "config.yaml", "RUN": folder / "run", "PHOTOS": folder / "photos"}
+        self.names = {name: folder / name.lower() for name in ("RUN", "PHOTOS")}
+        self.names |= {name: folder / f"{name.lower()}.yaml" for name in ("CONFIG", "WEAK")}
+        self.write_tagged(folder / "tagged")
         self.names["CONFIG"].write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
         self.names["PHOTOS"].mkdir()
         generator = np.random.default_rng(0)
         for number in range(12):
             pixels = generator.integers(0, 255, (96, 128, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(self.names["PHOTOS"] / f"photo{number}.png")
+
+    def write_tagged(self, root: Path) -> None:
+        """Photographs with image-level tags, and the configuration that names them."""
+        (root / "images" / "train").mkdir(parents=True)
+        generator, tags = np.random.default_rng(1), {}
+        for number in range(6):
+            pixels = generator.integers(110, 150, (64, 96, 3), dtype=np.uint8)
+            pixels[16:48, 24:56, number % 3] = 230
+            Image.fromarray(pixels).save(root / "images" / "train" / f"photo{number}.png")
+            tags[f"photo{number}"] = [TAGS[1 + number % 3]]
+        content = {"classes": TAGS, "void": 255, "image_labels": tags}
+        (root / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+        config = {**WEAK, "data": {**WEAK["data"], "root": str(root)}}
+        self.names["WEAK"].write_text(yaml.safe_dump(config), encoding="utf-8")
 
     def command(self, name: str, out: Path) -> list[str]:
         """The command line, and OUT as the command expects it."""
@@ -201,10 +236,14 @@ def fingerprint(out: Path) -> dict[str, str]:
 
     Logs tell of attempts and pages of times; of them only the validation curve counts, and that pages are there.
     """
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(walk(out)):
         name = str(path.relative_to(out))
-        if any(part.startswith(".") for part in path.parts[len(out.parts) :]) or path.suffix in (".log", ".ckpt"):
+        if any(part.startswith(".") for part in path.parts[len(out.parts) :]) or path.suffix in (
+            ".log",
+            ".ckpt",
+            ".pt",
+        ):
             continue
         if "logs" in path.parts[len(out.parts) :]:
             if path.name == "metrics.csv":
@@ -251,7 +290,7 @@ def is_whole(path: Path) -> bool:
         elif path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return all(file.get_tensor(key) is not None for key in file.keys())  # noqa: SIM118
-        elif path.suffix == ".ckpt":
+        elif path.suffix in (".ckpt", ".pt"):
             torch.load(path, weights_only=True)
         elif path.suffix == ".html":
             return path.read_text(encoding="utf-8").rstrip().endswith("</html>")

@@ -126,7 +126,11 @@ def test_a_full_disk_ends_training_and_the_last_state_stays(
 
 def test_a_full_disk_leaves_no_half_mask(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = next(iter(write_folder(tmp_path / "data", size=(64, 96)).glob("images/train/*.jpg")))
-    for arguments in (["evaluate", run.folder], ["predict", run.folder, photo, "-o", tmp_path / "masks"]):
+    commands: tuple[list[str | Path], ...] = (
+        ["evaluate", run.folder],
+        ["predict", run.folder, photo, "-o", tmp_path / "masks"],
+    )
+    for arguments in commands:
         with files_of_at_most(50):
             assert selfreg(*arguments) == 3
         assert ".png: File too large; make room" in only_line(capsys).replace(".tmp", "")
@@ -145,7 +149,8 @@ def test_a_folder_that_cannot_be_written_is_named(
     shutil.copy(next(iter(write_folder(tmp_path / "data", size=(64, 96)).glob("masks/train/*.png"))), photo)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
-        for arguments in (["train", config], ["predict", run, photo], ["study", config]):
+        commands: tuple[list[str | Path], ...] = (["train", config], ["predict", run, photo], ["study", config])
+        for arguments in commands:
             assert selfreg(*arguments, "--out", tmp_path / "out") == 3
             assert f"{tmp_path}/out: {os.strerror(number)}" in only_line(capsys).replace("/base:", ":")
 

@@ -108,7 +108,7 @@ def test_losses_and_gradients_stay_finite(variant: Any, num_classes: int, scale:
     objective = SelfRegulation(variant, ignore_index=255 if num_classes < 255 else -1, warm_up=0.0)
     if num_classes > 255 and labels == "void":
         masks = torch.full((2, 16, 16), -1)
-    terms = objective(ExitOutputs(tuple(maps), tuple(tags), tuple(features)), masks, 1.0)
+    terms = objective(ExitOutputs(maps, tags, features), masks, 1.0)
     assert bool(torch.isfinite(terms.total))
     terms.total.backward()  # type: ignore[no-untyped-call]
     for tensor in (*maps, *tags):
