@@ -20,6 +20,7 @@ from selfreg.data import PseudoLabels
 from selfreg.files import locked
 from selfreg.inference.evaluate import evaluate_folders
 from selfreg.run import Run, build_from_config, open_training_split
+from selfreg.study import ladder
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
 from selfreg.training.task import SegmentationTask
@@ -247,6 +248,15 @@ def test_a_run_on_pseudo_masks_is_measured_on_true_ones(made: Path, data: Path, 
     assert selfreg("evaluate", tmp_path / "run", "--split", "train") == 0
     source = Run.open(tmp_path / "run").source("train")
     assert np.array_equal(source.read(0).mask, np.asarray(Image.open(data / "masks" / "train" / "train0.png")))
+
+
+def test_a_study_needs_no_training_masks(made: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set" / "masks" / "train")
+    config = write_weak_config(tmp_path, tmp_path / "set")
+    assert len(ladder._open(load_config(config, [f"data.pseudo={made}"]))) == 4
+    with pytest.raises(ValueError, match="masks"):
+        ladder._open(load_config(config))
 
 
 def test_training_without_the_masks_says_which_is_missing(data: Path, tmp_path: Path) -> None:

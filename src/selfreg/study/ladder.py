@@ -18,7 +18,7 @@ from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
 from selfreg.files import locked, write_json, write_text
 from selfreg.report.study_page import write_study_page
-from selfreg.run import Run, open_split
+from selfreg.run import Run, open_split, open_training_split
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
 from selfreg.study.measured import kept_scores
 from selfreg.study.results import ArmResult, StudyResult
@@ -70,7 +70,7 @@ def run_study(
 
 
 def _open(study: Config) -> Source:
-    open_split(study, study.data.train_split)
+    open_training_split(study)
     source = open_split(study, study.data.val_split)
     if len(source) < 2:
         raise ValueError(f"data.val_split {study.data.val_split}: holds one image; intervals need two or more")
