@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -16,7 +18,7 @@ from selfreg.config import load_config
 from selfreg.run import Run, open_split
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader, validation_loader
-from selfreg.training.processes import share_batch_norm
+from selfreg.training.processes import check_strategy, share_batch_norm
 from tiny import selfreg, write_config
 
 TWO = ("--set", "training.devices=2", "--set", "training.strategy=ddp")
@@ -143,6 +145,14 @@ def test_what_processes_cannot_share_is_refused_before_anything_is_written(
     assert message in error
     assert error.count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_a_strategy_that_shards_is_refused() -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    check_strategy(trainer, "auto")
+    trainer._accelerator_connector.strategy = FSDPStrategy()
+    with pytest.raises(ValueError, match=r"training.strategy 'this'.*use ddp"):
+        check_strategy(trainer, "this")
 
 
 def test_processes_share_each_batch_and_each_validation_image_once(tmp_path: Path) -> None:

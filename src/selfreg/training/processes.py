@@ -32,7 +32,8 @@ def check_strategy(trainer: L.Trainer, name: str) -> None:
     """
     strategy = trainer.strategy
     one_process = not isinstance(strategy, ParallelStrategy)
-    ddp = isinstance(strategy, DDPStrategy) and (
+    # a subclass is DeepSpeed's, which shards
+    ddp = type(strategy) is DDPStrategy and (
         strategy.launcher is None or isinstance(strategy.launcher, _SubprocessScriptLauncher)
     )
     if not (one_process or ddp):
