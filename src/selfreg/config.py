@@ -167,19 +167,20 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
 def _apply_override(content: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
+    shown = " ".join(override.split())
     if not separator or not all(parts):
-        raise ValueError(f"--set {override}: write it as section.key=value")
+        raise ValueError(f"--set {shown}: write it as section.key=value")
     try:
         value = _read_yaml(text)
     except ValueError:
-        raise ValueError(f"--set {override}: the value cannot be read as YAML") from None
+        raise ValueError(f"--set {shown}: the value cannot be read as YAML") from None
     if isinstance(value, str):
         value = _number(value)
     place = content
     for part in parts[:-1]:
         inner = place.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ValueError(f"--set {override}: {part!r} is not a section")
+            raise ValueError(f"--set {shown}: {part!r} is not a section")
         place = inner
     place[parts[-1]] = value
 

@@ -240,8 +240,8 @@ class Run:
             ) from None
         if stored is not None and stored != str(self.info().num_classes):
             raise ValueError(
-                f"{path}: holds {stored} classes, but the run's data have {self.info().num_classes}; use weights and "
-                "run.json of one run"
+                f"{path}: holds {stored[:20]} classes, but the run's data have {self.info().num_classes}; use weights "
+                "and run.json of one run"
             )
         strange = faulty(network.state_dict(), state)
         if strange:

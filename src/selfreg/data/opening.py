@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
     except TypeError as error:
         known = [name for name in list(signature.parameters)[2:] if name != "must_exist"]
         raise ValueError(f"data.options: {error}: {kind} knows {', '.join(known) or 'none'}") from None
-    return KINDS[kind](root, split, **options)
+    try:
+        return KINDS[kind](root, split, **options)
+    except TypeError as error:
+        raise ValueError(f"data.options: a value of the wrong kind ({error}) in {reprlib.repr(options)}") from error
 
 
 def guess_kind(root: str | Path) -> str:

@@ -71,13 +71,19 @@ def predict_images(
     whole or not at all. Raises ValueError for an image that cannot be read; those before it are kept.
     """
     for path in progress(images):
-        image = read_image(path)
-        classes = predictor(image)
-        save_index_png(folder / f"{path.stem}.png", classes, palette)
-        if overlay:
-            with whole_file(folder / "overlays" / f"{path.stem}.jpg") as temporary:
-                Image.fromarray(blend(image, classes, palette)).save(temporary, quality=92)
+        _predict_one(predictor, path, folder, palette, overlay)
     return len(images)
+
+
+def _predict_one(predictor: Predictor, path: Path, folder: Path, palette: NDArray[np.uint8], overlay: bool) -> None:
+    # a function of its own, so that nothing of one image is held while the next is read
+    image = read_image(path)
+    classes = predictor(image)
+    save_index_png(folder / f"{path.stem}.png", classes, palette)
+    if overlay:
+        with whole_file(folder / "overlays" / f"{path.stem}.jpg") as temporary:
+            blended = blend(image, classes, palette, out=image if image.flags.writeable else None)
+            Image.fromarray(blended).save(temporary, quality=92)
 
 
 def save_index_png(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:

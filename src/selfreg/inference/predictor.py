@@ -53,7 +53,7 @@ class Predictor:
         The images are padded with zeros (the mean colour) at the bottom and right to sides that the network accepts.
         """
         height, width = images.shape[-2:]
-        padded = pad(images, (0, -width % SIDE_MULTIPLE, 0, -height % SIDE_MULTIPLE))
+        padded = pad(images, (0, _accepted(width) - width, 0, _accepted(height) - height))
         logits = main_output(network(padded)).float()
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
@@ -106,6 +106,11 @@ class Predictor:
             image = image.flip(-1)
         logits = self.network_logits(self.network, image, size)
         return logits.flip(-1) if mirror else logits
+
+
+def _accepted(side: int) -> int:
+    # at 32 pixels the deepest layer has one place only, and group normalisation refuses to work on that
+    return max(side + -side % SIDE_MULTIPLE, 2 * SIDE_MULTIPLE)
 
 
 def predictor_of(run: Run, which: Weights = "last", **options: Any) -> Predictor:

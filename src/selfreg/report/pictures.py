@@ -12,6 +12,8 @@ from selfreg.files import whole_file
 from selfreg.report.content import Case
 
 HATCH = ((216, 216, 212), (238, 238, 235))
+# pixels that are blended at a time: in fractions they take eight times the room
+_STRIP = 2**20
 INK, FAINT, PAPER = (24, 26, 31), (106, 110, 120), (255, 255, 255)
 
 
@@ -46,8 +48,11 @@ def overlay(
     palette: NDArray[np.uint8],
     alpha: float = 0.6,
     ignore_index: int | None = 255,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Blend the colours of `mask` (H, W) over `image` (H, W, 3), `alpha` in [0, 1] of colour; void shows the image.
+
+    `out` takes the result; it may be `image` itself, so that a very large picture is held once.
 
     Raises ValueError where the sizes differ or alpha is out of range.
     """
@@ -55,10 +60,15 @@ def overlay(
         raise ValueError(f"the mask has size {mask.shape}, the image {image.shape[:2]}; give both in one size")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, expected 0 (image alone) to 1 (colours alone)")
-    blended = (image * (1 - alpha) + palette[mask] * alpha).round().astype(np.uint8)
-    if ignore_index is not None:
-        void = mask == ignore_index
-        blended[void] = image[void]
+    blended = np.empty_like(image) if out is None else out
+    rows = max(1, _STRIP // max(1, mask.shape[1]))
+    for top in range(0, len(mask), rows):
+        pixels, classes = image[top : top + rows], mask[top : top + rows]
+        mixed = (pixels * (1 - alpha) + palette[classes] * alpha).round().astype(np.uint8)
+        shown = slice(None) if ignore_index is None else classes != ignore_index
+        if blended is not image:
+            blended[top : top + rows] = pixels
+        blended[top : top + rows][shown] = mixed[shown]
     return blended
 
 
