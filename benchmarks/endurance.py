@@ -231,7 +231,16 @@ def main() -> int:
             large = folder / "large.png"
             write_large(large, arguments.side)
             extra = ["--overlay"] if arguments.overlay else []
-            command = ["predict", run.folder, large, "-o", folder / "one", "--tile", str(arguments.tile), *extra]
+            command: list[str | Path] = [
+                "predict",
+                run.folder,
+                large,
+                "-o",
+                folder / "one",
+                "--tile",
+                str(arguments.tile),
+                *extra,
+            ]
             _, peak, seconds = watch_command(command, folder / "one")
             well = peak < LIMIT
             report["large"] = {"side": arguments.side, "tile": arguments.tile, "peak": peak, "seconds": seconds}
