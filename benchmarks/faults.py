@@ -72,8 +72,8 @@ WEAK: dict[str, Any] = {
 }
 TAGS = ("background", "red", "green", "blue")
 
-# CONFIG, WEAK, RUN (a trained run) and PHOTOS are made beforehand; a command may write into OUT alone. {OUT} stands for a run
-# of its own, a copy of RUN, where a command writes into a run that is there already.
+# CONFIG, WEAK, RUN (a trained run) and PHOTOS are made beforehand; a command may write into OUT alone. {OUT} stands for
+# a run of its own, a copy of RUN, where a command writes into a run that is there already.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "CONFIG", "--out", "OUT", "--resume", "--quiet"),
     "study": ("study", "CONFIG", "--out", "OUT", "--arms", "base,full", "--seeds", "1", "--set", "training.epochs=2"),
