@@ -114,13 +114,18 @@ def pseudo(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-pseudo].")] = None,
     overrides: Set = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Score the CAMs at several background thresholds.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make training masks from image-level tags; started again, it goes on."""
     from selfreg.config import load_config
     from selfreg.weak.pipeline import make_pseudo_masks, print_result
 
     folder = out or Path("runs") / f"{config.stem}-pseudo"
-    print_result(make_pseudo_masks(load_config(config, overrides or ()), folder, sweep=sweep))
+    result = make_pseudo_masks(load_config(config, overrides or ()), folder, sweep=sweep)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        print_result(result)
 
 
 @app.command()

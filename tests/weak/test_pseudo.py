@@ -77,6 +77,24 @@ def test_each_stage_is_scored_and_the_threshold_swept(made: Path) -> None:
     assert len(scores["sweep"]) == 12
 
 
+def test_masks_that_are_void_throughout_give_no_number(data: Path, made: Path, tmp_path: Path) -> None:
+    copy, out = tmp_path / "set", tmp_path / "out"
+    shutil.copytree(data, copy)
+    shutil.copytree(made, out)
+    for path in copy.glob("masks/train/*.png"):
+        Image.fromarray(np.full((64, 96), 255, dtype=np.uint8)).save(path)
+    assert selfreg("pseudo", write_weak_config(tmp_path, copy), "--out", out) == 0
+    assert json.loads((out / "scores.json").read_text())["scores"]["pseudo"]["miou"] is None
+
+
+def test_json_is_all_that_is_printed(
+    made: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made, tmp_path / "out")
+    assert selfreg("pseudo", write_weak_config(tmp_path, data), "--out", tmp_path / "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["pseudo"]["coverage"] <= 1
+
+
 def test_the_page_shows_the_masks_and_the_scores(made: Path) -> None:
     page = (made / "index.html").read_text()
     assert "mIoU of pamr" in page

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from selfreg.report.content import is_missing
 from selfreg.report.data_page import DataPage, Finding, Sample, write_data_page
 from selfreg.weak.pseudo_masks import Statistics, read_pseudo_mask
 from selfreg.weak.scoring import StageScore
@@ -21,7 +22,11 @@ def write_pseudo_page(
 ) -> Path:
     """Write the page as one HTML file that needs no network; return its path."""
     facts = [("images", str(statistics.images)), ("void", f"{statistics.void_share:.1%}")]
-    facts += [(f"mIoU of {title}", f"{100 * score.miou:.1f} %") for title, score in scores.items()]
+    facts += [
+        (f"mIoU of {title}", f"{100 * score.miou:.1f} %")
+        for title, score in scores.items()
+        if not is_missing(score.miou)
+    ]
     notes = [
         "Void is where no class scored clearly above the next one. mIoU is over the pixels that are not void"
         + (f"; not measured here: {not_scored}." if not_scored else ".")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ class PseudoResult:
     sweep: dict[float, StageScore]
     not_scored: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Folder, void share and scores as JSON has them: what is not defined is null."""
+        return {
+            "folder": str(self.folder),
+            "images": self.statistics.images,
+            "void_share": self.statistics.void_share,
+            "scores": {title: score.to_json() for title, score in self.scores.items()},
+            "sweep": {str(threshold): score.to_json() for threshold, score in self.sweep.items()},
+            "not_scored": self.not_scored,
+        }
+
 
 @dataclass(frozen=True)
 class _Level:
@@ -67,7 +78,7 @@ def make_pseudo_masks(config: Config, folder: Path, *, sweep: bool = False) -> P
         key = key_of(levels[-1].key, config.pseudo.model_dump())
         statistics = write_masks(folder, key, tagged, levels[-1].read, config.pseudo)
         result = _scored(config, tagged, folder, statistics, activation, levels, sweep)
-        write_json(folder / "scores.json", _as_json(result))
+        write_json(folder / "scores.json", result.to_json())
         write_pseudo_page(folder / "index.html", tagged, folder, statistics, result.scores, result.not_scored)
     return result
 
@@ -146,14 +157,6 @@ def _mask_of(read: ReadScores) -> MaskOf:
 
 def _device(config: Config) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and config.training.accelerator != "cpu" else "cpu")
-
-
-def _as_json(result: PseudoResult) -> dict[str, Any]:
-    return {
-        "scores": {title: asdict(score) for title, score in result.scores.items()},
-        "sweep": {str(threshold): asdict(score) for threshold, score in result.sweep.items()},
-        "not_scored": result.not_scored,
-    }
 
 
 def print_result(result: PseudoResult, console: Console | None = None) -> None:

@@ -1,7 +1,9 @@
 """How good each stage is, measured on masks that nothing else has looked at; without masks there are no scores."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +29,24 @@ class StageScore:
     """How one stage's masks compare with the true ones; all in [0, 1].
 
     miou: over the pixels that the stage labels. coverage: their share of the truly labelled ones. miou_of_all: with
-    every pixel that the stage leaves void counted as missed. per_class_iou: as miou, None where there is no such class.
+    every pixel that the stage leaves void counted as missed. per_class_iou: as miou. NaN where nothing is
+    labelled, or a class is not there.
     """
 
     miou: float
     coverage: float
     miou_of_all: float
-    per_class_iou: list[float | None]
+    per_class_iou: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON has them: what is not defined is null."""
+        fields = asdict(self)
+        fields["per_class_iou"] = [_defined(value) for value in self.per_class_iou]
+        return {name: value if isinstance(value, list) else _defined(value) for name, value in fields.items()}
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def open_scoring_source(config: Config) -> Source | str:
@@ -71,7 +84,7 @@ def score_of(counts: NDArray[np.int64]) -> StageScore:
         float(mean_over_classes(iou)),
         float(divide(labelled.sum(), counts.sum())),
         float(mean_over_classes(of_all)),
-        [None if np.isnan(value) else float(value) for value in iou],
+        iou.tolist(),
     )
 
 
