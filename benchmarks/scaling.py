@@ -5,7 +5,8 @@
 
 Every process computes with one thread and the batch of a step is the same, so that the ideal is as many times the
 throughput as there are processes. Timed are stretches of ten steps within an epoch, by the wall time of the logged
-losses: neither start-up nor validation counts. The median over the stretches of a run, then over the repeats.
+losses: neither start-up nor validation counts. A run's rate is the median over its stretches; the ratio is the median
+over repeats of the ratio within a repeat, so that other work on the machine disturbs it less.
 """
 
 import argparse
@@ -81,7 +82,7 @@ def main() -> None:
             rates.append(images_per_second(processes, options.batch_size, options.steps))
             print(f"repeat {repeat + 1}, processes {processes}: {rates[-1]:7.1f} images/s", flush=True)
     medians = {processes: statistics.median(rates) for processes, rates in found.items()}
-    ratio = medians[options.processes] / medians[1]
+    ratio = statistics.median(many / one for one, many in zip(found[1], found[options.processes], strict=True))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(
         f"median {medians[1]:.1f} -> {medians[options.processes]:.1f} images/s with {options.processes} processes: "
