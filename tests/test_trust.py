@@ -16,6 +16,8 @@ from PIL import Image
 from fixtures.folder import write_folder
 from selfreg.networks import build_network
 from selfreg.run import Run
+from selfreg.weak.classifier_network import build_classifier
+from selfreg.weak_config import ClassifierConfig
 from tiny import selfreg, write_config
 
 FACTORY = """
@@ -120,6 +122,8 @@ def test_options_cannot_load_files_past_the_checks(tmp_path: Path, marker: Path,
     for options in ({"checkpoint_path": str(weights)}, {"pretrained_cfg_overlay": {"file": str(weights)}}):
         with pytest.raises(ValueError, match="loads files"):
             build_network(spec, 3, **options)
+        with pytest.raises(ValueError, match="loads files"):
+            build_classifier(ClassifierConfig(backbone="test_resnet", options=options), 3, seed=0)
 
 
 @pytest.mark.parametrize("where", ["config", "run", "--set"])

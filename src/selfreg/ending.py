@@ -11,6 +11,7 @@ Anything else that goes wrong is a fault of this package and shows as a tracebac
 """
 
 import errno
+import multiprocessing
 import os
 import signal
 import sys
@@ -82,19 +83,39 @@ def _interruptible(received: list[int]) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         if os.getpid() == main_process:
             received.append(number)
-            # loading processes got the signal too; that they end is no error any more
+            # the processes that work for this one got the signal too; that they end is no error any more
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            threading.excepthook = lambda _: None
             raise Interrupted(number)
         # a loading process, forked with this handler: on Ctrl-C, which reaches all of them, the main process ends it
         if number == signal.SIGTERM:
             os._exit(128 + number)
 
+    hook = threading.excepthook
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        threading.excepthook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def follow_parent() -> None:
+    """Let a worker process end with its parent: for the start of each process of a pool.
+
+    Ctrl-C, which reaches all of them, is left to the parent; a parent that was killed takes its workers along.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(MACHINE)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _one_line(text: str) -> str:

@@ -17,6 +17,7 @@ from selfreg.data.inspection import SIZE_EDGES, Item, inspect_item
 from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.opening import find_splits, open_source
 from selfreg.data.source import Source
+from selfreg.ending import follow_parent
 
 VOID_SHARE = 0.03
 """A split with more void than this is worth a warning."""
@@ -173,6 +174,7 @@ _sources: Mapping[str, Source] = {}
 def _start_worker(sources: Mapping[str, Source]) -> None:
     global _sources
     _sources = sources
+    follow_parent()
 
 
 def _inspect(task: tuple[str, int]) -> Item:

@@ -14,6 +14,7 @@ from rich.progress import track
 
 from selfreg.data import Labels, Pair, Source, read_image, read_mask
 from selfreg.data.pairs import leads_out
+from selfreg.ending import follow_parent
 from selfreg.evaluation import ImageResult, evaluate_image
 from selfreg.inference.predict import IMAGE_SUFFIXES
 
@@ -100,7 +101,7 @@ def score_folder(source: Source, folder: Path, *, description: str = "scoring") 
         return list(_shown(map(_score, tasks), len(source), description, console))
     # not fork: the parent runs threads
     context = get_context("forkserver" if os.name == "posix" else "spawn")
-    with ProcessPoolExecutor(processes, context, _start_worker, (source, folder)) as pool:
+    with ProcessPoolExecutor(processes, context, _start_process, (source, folder)) as pool:
         return list(_shown(pool.map(_score, tasks, chunksize=4), len(source), description, console))
 
 
@@ -109,6 +110,11 @@ def _shown(items: Iterable[ImageResult], total: int, description: str, console: 
 
 
 _worker: dict[str, object] = {}
+
+
+def _start_process(source: Source, folder: Path) -> None:
+    follow_parent()
+    _start_worker(source, folder)
 
 
 def _start_worker(source: Source, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Segmentation networks: the ones that the paper names, and how any other is reached."""
 
-from selfreg.networks.build import Preprocessing, build_network, preprocessing, runs_own_code
+from selfreg.networks.build import Preprocessing, build_network, preprocessing, refuse_loading_options, runs_own_code
 from selfreg.networks.deeplab_v2 import DeepLabV2
 from selfreg.networks.hrnet import HRNetV2
 from selfreg.networks.ocrnet import OCRNet
@@ -18,5 +18,6 @@ __all__ = [
     "build_network",
     "load_backbone_weights",
     "preprocessing",
+    "refuse_loading_options",
     "runs_own_code",
 ]

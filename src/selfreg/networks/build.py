@@ -85,9 +85,7 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
             f"name the network smp:DeepLabV3Plus/tu-{LITE0_NETWORK} or timm:{LITE0_NETWORK}"
         )
     if not runs_own_code(spec):
-        for option in options:
-            if option in _LOADING_OPTIONS:
-                raise ValueError(f"network {spec}: the option {option!r} loads files; name weights with `pretrained`")
+        refuse_loading_options(spec, options)
     prefix, colon, name = spec.partition(":")
     try:
         network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
@@ -102,6 +100,13 @@ def runs_own_code(spec: str) -> bool:
     """Whether a spec names code of somebody's own, "package.module:factory", rather than a network known here."""
     library, colon, _ = spec.partition(":")
     return bool(colon) and library not in _LIBRARIES
+
+
+def refuse_loading_options(spec: str, options: Iterable[str]) -> None:
+    """Raise ValueError for an option with which a library would load files of its own accord."""
+    for option in options:
+        if option in _LOADING_OPTIONS:
+            raise ValueError(f"network {spec}: the option {option!r} loads files; name weights with `pretrained`")
 
 
 def preprocessing(spec: str, *, pretrained: bool | str = False, **options: Any) -> Preprocessing:

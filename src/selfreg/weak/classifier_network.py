@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from selfreg.networks import load_backbone_weights
+from selfreg.networks import load_backbone_weights, refuse_loading_options
 from selfreg.networks.blocks import DilatedBackbone
 from selfreg.regulation import ExitOutputs, MultiExit
 from selfreg.weak_config import ClassifierConfig
@@ -41,6 +41,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int, seed: int, *, p
     """
     torch.manual_seed(seed)
     source = config.pretrained if pretrained else False
+    refuse_loading_options(config.backbone, config.options)
     network = ClassifierNetwork(config.backbone, num_classes, source is True, config.output_stride, **config.options)
     if isinstance(source, str):
         load_backbone_weights(network, source)
