@@ -63,5 +63,5 @@ def test_scores_come_back_from_disk_to_a_255th(tmp_path: Path) -> None:
 
 def test_damaged_scores_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(ValueError, match=r"x\.npz: cannot be read .*delete this file"):
+    with pytest.raises(ValueError, match=r"x\.npz: cannot be read .*: delete .* and start again"):
         load_scores(tmp_path / "x.npz")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from selfreg.data.labels import Labels
 from selfreg.data.reading import fit, read_indices, read_mask
@@ -74,8 +75,9 @@ class WeightedPseudoLabels(PseudoLabels):
         """(H, W) float32 of 0..1. Raises ValueError where the file is missing, damaged or of another size."""
         path = self.folder / CONFIDENCE_FOLDER / f"{self.ids[index]}.png"
         values = read_indices(path)
-        mask = read_indices(self._mask_path(self.ids[index]))
-        if values.shape != mask.shape:
+        with Image.open(self._mask_path(self.ids[index])) as mask:  # the header alone
+            size = mask.size
+        if values.shape != (size[1], size[0]):
             raise ValueError(f"{path}: has another size than its pseudo mask: run `selfreg pseudo` again")
         return values.astype(np.float32) / np.float32(255)
 

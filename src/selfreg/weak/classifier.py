@@ -159,5 +159,5 @@ def _read(stage: Stage) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: cannot be read ({reason}): delete this file and start again") from None
+        raise ValueError(f"{path}: cannot be read ({reason}): delete {path.parent} and start again") from None
     return state

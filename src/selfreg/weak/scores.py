@@ -40,7 +40,7 @@ def load_scores(path: Path) -> Scores:
             values = torch.from_numpy(content["values"]).float() / 255
             return Scores([int(index) for index in content["classes"]], values)
     except Exception as error:  # numpy and zlib raise whatever the broken bytes lead them to
-        raise ValueError(f"{path}: cannot be read ({error}): delete this file and start again") from None
+        raise ValueError(f"{path}: cannot be read ({error}): delete {path.parent} and start again") from None
 
 
 def with_background(activation: Scores, size: tuple[int, int], background: int | None, threshold: float) -> Scores:
