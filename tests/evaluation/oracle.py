@@ -35,14 +35,17 @@ def squared_distances(points: np.ndarray, targets: np.ndarray) -> Any:
     return np.array([((points - target) ** 2).sum(1) for target in targets]).min(0)
 
 
-def without_dents(component: np.ndarray, label: np.ndarray, minimum_area: int) -> np.ndarray:
-    """The component and the specks in it: what is smaller than a unit and has nothing else beside it."""
+def without_dents(
+    component: np.ndarray, label: np.ndarray, minimum_area: int, large_area: float, classes: list[int]
+) -> np.ndarray:
+    """The component and the specks in it: smaller than a unit, nothing else beside it, no large object itself."""
     shape = component.copy()
     for code in np.unique(label):
         ids, count = ndimage.label(label == code, EIGHT)
         for speck in (ids == index for index in range(1, count + 1)):
             ring = ndimage.binary_dilation(speck) & ~speck
-            if speck.sum() < minimum_area and ring.any() and (component & ring).sum() == ring.sum():
+            large = code in classes and int(speck.sum()) >= large_area
+            if speck.sum() < minimum_area and not large and ring.any() and (component & ring).sum() == ring.sum():
                 shape |= speck
     return shape
 
@@ -82,7 +85,7 @@ def failure_counts(
     for class_index, component in components(label, valid, classes):
         area = int(component.sum())
         right = int((prediction[component] == class_index).sum())
-        shape = without_dents(component, label, t.minimum_area)
+        shape = without_dents(component, label, t.minimum_area, exact(t.large_object) * area_of_image, classes)
         if area <= exact(t.small_object) * area_of_image:
             if area >= t.minimum_area:
                 count_unit("small_objects", class_index, component)

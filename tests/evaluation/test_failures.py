@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evaluation import oracle
@@ -426,6 +426,18 @@ def blocks(generator: np.random.Generator, num_codes: int, height: int, width: i
     large_object=st.sampled_from([0.05, 0.2]),
     margin=st.sampled_from([0.01, 0.03, 0.05]),
     minimum_blob=st.sampled_from([0.005, 0.02]),
+)
+# an object of fewer pixels than a unit that is a large one of its tiny image
+@example(
+    seed=171,
+    background=None,
+    minimum_area=6,
+    small_object=0.01,
+    part_width=0.35,
+    coverage=0.5,
+    large_object=0.05,
+    margin=0.05,
+    minimum_blob=0.005,
 )
 @settings(max_examples=80, deadline=None)
 def test_counts_equal_those_of_a_slow_plain_version(seed: int, background: int | None, **values: float) -> None:

@@ -50,14 +50,15 @@ def leave_out(components: Components, codes: tuple[int, ...]) -> Components:
     return Components(ids, components.areas * kept, components.classes * kept)
 
 
-def fill_specks(everything: Components, objects: Components, minimum_area: int) -> IntArray:
+def fill_specks(everything: Components, objects: Components, minimum_area: int, large: Mask) -> IntArray:
     """The ids of ``objects`` ``(H, W)`` with every speck given to the object around it: the shapes without dents.
 
     A speck is a component of ``everything`` (any code, void too) of fewer than ``minimum_area`` pixels with pixels of
-    one single object beside it. The two sets of components are numbered alike.
+    one single object beside it, and none of the ``large`` objects, which in a tiny image can be as small. The two sets
+    of components are numbered alike.
     """
     ids, size = everything.ids, len(everything.areas)
-    speck = everything.areas < minimum_area
+    speck = (everything.areas < minimum_area) & ~large
     lowest, highest = np.full(size, size), np.zeros(size, dtype=np.int64)
     for one, other in ((ids[:, 1:], ids[:, :-1]), (ids[1:], ids[:-1])):
         border = np.flatnonzero(one != other)

@@ -117,7 +117,7 @@ def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analy
     large_right = large & (2 * correct >= areas)
     squared = np.zeros(label.shape, dtype=np.float32)
     if (larger | large_right).any():
-        squared = squared_distance(fill_specks(everything, objects, thresholds.minimum_area))
+        squared = squared_distance(fill_specks(everything, objects, thresholds.minimum_area, large))
     interior, blobs = _find_blobs(maps, thresholds, objects, large_right, squared)
     return Analysis(
         valid=valid,
