@@ -8,6 +8,17 @@ from report.pages import label_map, missed_pole, overview, palette, photograph
 from selfreg.report.pictures import OUTCOME_COLOURS, Outcome, colourise, contact_sheet, outcomes, overlay
 
 
+def test_a_picture_blended_in_its_own_place_is_the_same_however_large() -> None:
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (1100, 1000, 3)).astype(np.uint8)
+    mask = generator.choice(np.array([0, 1, 255], np.uint8), (1100, 1000))
+    blended = (image * 0.4 + palette()[mask] * 0.6).round().astype(np.uint8)
+    blended[mask == 255] = image[mask == 255]
+    assert (overlay(image, mask, palette()) == blended).all()
+    assert overlay(image, mask, palette(), out=image) is image
+    assert (image == blended).all()
+
+
 def test_colourise_gives_each_class_its_colour() -> None:
     mask = np.array([[0, 1], [2, 255]], np.uint8)
     assert (colourise(mask, palette())[1, 0] == palette()[2]).all()

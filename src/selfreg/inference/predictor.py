@@ -22,7 +22,8 @@ class Predictor:
 
     Options, this project's choice of the field's common ones: `scales` and `flip` average the softmax over zooms and
     mirror images; `short_side` resizes the image first so that its shorter side has this length, as in training; `tile`
-    bounds memory: larger images are predicted tile by tile, each with a margin of context that is cut off afterwards.
+    bounds memory: larger images are predicted tile by tile, each with a margin of context, a quarter of the tile, that
+    is cut off afterwards. A network that looks no further than that gives the same map as for the whole image.
     """
 
     def __init__(
@@ -75,8 +76,8 @@ class Predictor:
 
     def _tiled(self, image: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
         height, width = image.shape[:2]
-        zoom, margin = self._zoom(height, width), tile // 4
-        step = tile - 2 * margin
+        zoom, margin = self._zoom(height, width), _aligned(tile // 4)
+        step = _aligned(tile - 2 * margin)
         result = np.empty((height, width), np.uint8)
         for top, left in product(range(0, height, step), range(0, width, step)):
             bottom, right = min(top + step, height), min(left + step, width)
@@ -106,6 +107,11 @@ class Predictor:
             image = image.flip(-1)
         logits = self.network_logits(self.network, image, size)
         return logits.flip(-1) if mirror else logits
+
+
+def _aligned(length: int) -> int:
+    # tiles begin on the grid of the deepest layer, so that its places lie where they lie in the whole image
+    return length // SIDE_MULTIPLE * SIDE_MULTIPLE
 
 
 def _accepted(side: int) -> int:
