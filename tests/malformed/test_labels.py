@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fixtures.folder import write_folder
-from malformed.pieces import Write, content, dangling, folder, loop, refusal, text
+from malformed.pieces import Write, content, dangling, folder, loop, refusal, saved, text
 from selfreg.data import open_source
 from selfreg.data.labels import Labels, read_labels
 from selfreg.data.pairs import read_list
@@ -109,6 +110,60 @@ def test_broken_labels_are_refused_by_name(tmp_path: Path, name: str) -> None:
     write, message = REFUSED[name]
     write(path)
     assert message in refusal(lambda: read_labels(path), path)
+
+
+IMAGE = {"id": 1, "file_name": "a.jpg", "height": 2, "width": 3}
+THING = {"id": 1, "name": "thing"}
+SHAPE = {"id": 1, "image_id": 1, "category_id": 1, "area": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]}
+
+
+def coco(**values: Any) -> Write:
+    return text(json.dumps({"images": [IMAGE], "categories": [THING], "annotations": [SHAPE], **values}))
+
+
+INSTANCES: dict[str, tuple[Write, str]] = {
+    "empty": (text(""), "no valid JSON"),
+    "nested 100,000 deep": (text("[" * 100_000), "no valid JSON"),
+    "list": (text("[]"), "holds a list"),
+    "no images": (coco(images=[]), "the split is empty"),
+    "images as numbers": (coco(images=[1]), "no instances of COCO"),
+    "images as a mapping": (coco(images={"a": 1}), "no instances of COCO"),
+    "an image without name": (coco(images=[{"id": 1, "height": 2, "width": 3}]), "no instances of COCO"),
+    "an image outside": (coco(images=[{**IMAGE, "file_name": "../../a.jpg"}]), "is no name of an image"),
+    "an image of 2**30 x 2**30": (coco(images=[{**IMAGE, "height": 2**30, "width": 2**30}]), "without pixels"),
+    "an image of 2**80 rows": (coco(images=[{**IMAGE, "height": 2**80}]), "no instances of COCO"),
+    "an image of no rows": (coco(images=[{**IMAGE, "height": 0}]), "without pixels"),
+    "a category of nobody": (coco(annotations=[{**SHAPE, "category_id": 7}]), "no instances of COCO"),
+    "an instance without shape": (coco(annotations=[{"id": 1, "image_id": 1}]), "no instances of COCO"),
+    "a polygon of two corners": (coco(annotations=[{**SHAPE, "segmentation": [[0, 0, 1, 1]]}]), "three corners"),
+    "a corner of NaN": (
+        coco(annotations=[{**SHAPE, "segmentation": [[0, 0, 2, 0, 2, float("nan")]]}]),
+        "a corner that is no place",
+    ),
+    "run lengths of 2**40 pixels": (
+        coco(annotations=[{**SHAPE, "iscrowd": 1, "segmentation": {"counts": [0, 2**40], "size": [2, 3]}}]),
+        "run lengths that do not fill",
+    ),
+    "run lengths below 0": (
+        coco(annotations=[{**SHAPE, "iscrowd": 1, "segmentation": {"counts": [12, -6], "size": [2, 3]}}]),
+        "run lengths that do not fill",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_broken_instances_of_coco_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "annotations" / "instances_train2014.json"
+    (tmp_path / "train2014").mkdir()
+    path.parent.mkdir()
+    write, message = INSTANCES[name]
+    write(path)
+    (tmp_path / "train2014" / "a.jpg").write_bytes(saved(np.zeros((2, 3, 3), np.uint8), "JPEG"))
+
+    def read() -> None:
+        open_source("coco", tmp_path, "train").read(0)
+
+    assert message in refusal(read, path)
 
 
 LISTS: dict[str, tuple[Write, str]] = {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
 from selfreg.data.pairs import first_folder, leads_out
-from selfreg.data.reading import fit, read_image
+from selfreg.data.reading import MAX_PIXELS, fit, read_image
 from selfreg.data.source import Files, Pair
 
 
@@ -45,20 +45,29 @@ class Coco:
     ) -> None:
         root = Path(root).expanduser()
         self._path = root / "annotations" / f"instances_{split}{year}.json"
-        content = _read_instances(self._path)
+        self._tags_only = tags_only
+        folder = first_folder([root / f"{split}{year}"], f"the images of COCO {split}{year}")
+        try:
+            self._index(_read_instances(self._path), folder, must_exist)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{self._path}: no instances of COCO ({reason}): restore it from the archive") from error
+
+    def _index(self, content: dict[str, Any], folder: Path, must_exist: bool) -> None:
         images = sorted(content["images"], key=lambda image: image["id"])
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.labels = Labels(("background", *(category["name"] for category in categories)), None, voc_palette())
-        folder = first_folder([root / f"{split}{year}"], f"the images of COCO {split}{year}")
         outside = next((image["file_name"] for image in images if leads_out(image["file_name"])), None)
         if outside is not None:
             raise ValueError(f"{self._path}: {outside!r} is no name of an image: restore the file from the archive")
         self._images = [folder / image["file_name"] for image in images]
         self.ids: tuple[str, ...] = tuple(path.stem for path in self._images)
         self._sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
-        self._tags_only = tags_only
         if not images:
             raise ValueError(f"{self._path}: the split is empty: check that the data set was unpacked whole")
+        pixels = self._sizes.astype(np.int64).prod(axis=1)
+        if self._sizes.min() < 1 or pixels.max() > MAX_PIXELS:
+            raise ValueError(f"{self._path}: an image without pixels, or of more than {MAX_PIXELS}: restore the file")
         if must_exist:
             missing = next((path for path in self._images if not path.is_file()), None)
             if missing:
@@ -85,7 +94,10 @@ class Coco:
             for ring in rings:
                 numbers = self._numbers[self._first_number[ring] : self._first_number[ring + 1]]
                 if self._crowd[entry]:
-                    mask[decode_counts(numbers.astype(np.int64), height, width)] = self._class[entry]
+                    counts = numbers.astype(np.int64)
+                    if counts.min(initial=0) < 0 or counts.sum() != height * width:
+                        raise ValueError(f"{self._path}: run lengths that do not fill '{self.ids[index]}': restore it")
+                    mask[decode_counts(counts, height, width)] = self._class[entry]
                 else:
                     fill_polygon(mask, numbers.reshape(-1, 2), int(self._class[entry]))
         return fit(self._images[index], mask, self._path)
@@ -168,7 +180,10 @@ def _outlines(annotation: dict[str, Any], path: Path) -> list[NDArray[np.float32
     polygons: Sequence[Sequence[float]] = shape
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError(f"{where} has a polygon of fewer than three corners: remove it")
-    return [np.asarray(polygon, dtype=np.float32) for polygon in polygons]
+    outlines = [np.asarray(polygon, dtype=np.float32) for polygon in polygons]
+    if not all(np.isfinite(outline).all() for outline in outlines):
+        raise ValueError(f"{where} has a corner that is no place: remove it")
+    return outlines
 
 
 def _read_instances(path: Path) -> dict[str, Any]:
@@ -176,9 +191,11 @@ def _read_instances(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such file: unpack COCO's annotations there")
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no valid JSON ({error}): restore it") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}: give COCO's instances file")
     missing = {"images", "annotations", "categories"} - set(content)
     if missing:
         raise ValueError(f"{path}: no '{min(missing)}' in it: give COCO's instances file")
-    return dict(content)
+    return content

@@ -75,7 +75,7 @@ def read_context_mask(path: Path, labels: Labels, table: NDArray[np.uint8]) -> N
 def _full_table(path: Path, background: bool) -> NDArray[np.uint8]:
     """(460,) uint8: number in `labels.txt` to class index."""
     numbers = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         number, _, name = line.partition(":")
         if number.strip().isdigit():
             numbers[name.replace(" ", "")] = int(number)
