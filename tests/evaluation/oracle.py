@@ -36,7 +36,7 @@ def squared_distances(points: np.ndarray, targets: np.ndarray) -> Any:
 
 
 def without_dents(
-    component: np.ndarray, label: np.ndarray, minimum_area: int, large_area: float, classes: list[int]
+    component: np.ndarray, label: np.ndarray, minimum_area: int, large_area: Fraction, classes: list[int]
 ) -> np.ndarray:
     """The component and the specks in it: smaller than a unit, nothing else beside it, no large object itself."""
     shape = component.copy()
