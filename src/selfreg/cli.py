@@ -123,7 +123,7 @@ def pseudo(
     folder = out or Path("runs") / f"{config.stem}-pseudo"
     result = make_pseudo_masks(load_config(config, overrides or ()), folder, sweep=sweep)
     if as_json:
-        _print_json(result.to_json())
+        _print_json({"folder": str(result.folder), **result.to_json()})
     else:
         print_result(result)
 

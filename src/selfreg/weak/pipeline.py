@@ -41,9 +41,8 @@ class PseudoResult:
     not_scored: str
 
     def to_json(self) -> dict[str, Any]:
-        """Folder, void share and scores as JSON has them: what is not defined is null."""
+        """Void share and scores as JSON has them, the same wherever they lie: what is not defined is null."""
         return {
-            "folder": str(self.folder),
             "images": self.statistics.images,
             "void_share": self.statistics.void_share,
             "scores": {title: score.to_json() for title, score in self.scores.items()},
