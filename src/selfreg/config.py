@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from selfreg.section import Section
 from selfreg.weak_config import CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
 
-Arm = Literal["base", "mea", "mea+f", "mea+l", "full"]
+Arm = Literal["base", "mea", "mea+f", "mea+l", "mea+p", "full"]
 Variant = Literal["authors", "distill", "feature", "verified"]
 
 
@@ -63,7 +63,7 @@ class MethodConfig(Section):
     """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
 
     The arms are base (the network's own cross-entropy), mea (multi-exit loss alone), mea+f (with SR-F), mea+l (with
-    SR-L) and full (all three).
+    SR-L), mea+p (with local presence) and full (all of them).
     """
 
     arm: Arm = "full"
@@ -74,6 +74,8 @@ class MethodConfig(Section):
     segmentation_weight: float = Field(default=0.8, ge=0)
     sr_f_weight: float = Field(default=1.0, ge=0)
     sr_l_weight: float = Field(default=1.0, ge=0)
+    local_presence_weight: float = Field(default=1.0, ge=0)
+    local_presence_window: int = Field(default=32, ge=1)
     reduction: Literal["sum", "mean"] = "sum"
     temperature: float = Field(default=1.0, gt=0)
     warm_up: float = Field(default=0.25, ge=0, le=1)

@@ -113,8 +113,9 @@ def terms(
     ignore: int = 255,
     confidence: Array | None = None,
     features: list[Array] | None = None,
+    window: int = 32,
 ) -> dict[str, float]:
-    """All four raw terms, summed over exits."""
+    """All five raw terms, summed over exits."""
     num_classes = class_maps[0].shape[1]
     height, width = labels.shape[1:]
     weight = np.ones(labels.shape) if confidence is None else confidence
@@ -151,7 +152,40 @@ def terms(
     if variant == "feature":
         assert features is not None
         sr_f = sum(feature_distance(student, features[0], counts_at) for student in features[1:])
-    return {"segmentation": segmentation, "classification": classification, "sr_f": sr_f, "sr_l": sr_l}
+    local_presence = sum(presence_in_windows(maps, counts_at(maps), window, height) for maps in (*exits, compared))
+    return {
+        "segmentation": segmentation,
+        "classification": classification,
+        "local_presence": local_presence,
+        "sr_f": sr_f,
+        "sr_l": sr_l,
+    }
+
+
+def presence_in_windows(maps: Array, counts: Array, window: int, label_height: int) -> float:
+    """Square label maps: windows of `window` pixels, half of it apart, those that begin inside the map."""
+    size = maps.shape[2]
+    cells_across = min(size, max(2, round(window * size / label_height)))
+    step = max(1, cells_across // 2)
+    starts = [0]
+    while starts[-1] + cells_across < size:
+        starts.append(starts[-1] + step)
+    p = softmax_map(maps)
+    present, absent = [], []
+    for n in range(len(maps)):
+        for y in starts:
+            for x in starts:
+                held = counts[n, :, y : y + cells_across, x : x + cells_across]
+                valid = held.sum(axis=0) > 0
+                if not valid.any():
+                    continue
+                for k in range(maps.shape[1]):
+                    m = p[n, k, y : y + cells_across, x : x + cells_across][valid].max()
+                    if held[k].any():
+                        present.append(-np.log(m))
+                    else:
+                        absent.append(-np.log(1 - m))
+    return float((np.mean(present) + 4 * np.mean(absent if absent else [0.0])) / 2)
 
 
 def feature_distance(student: Array, teacher: Array, counts_at: Any) -> float:

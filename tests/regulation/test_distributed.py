@@ -14,7 +14,7 @@ from regulation.small import Small
 from selfreg.regulation import MultiExit, SelfRegulation
 
 VARIANTS = ("authors", "distill", "feature", "verified")
-TERMS = ("segmentation", "classification", "sr_f", "sr_l")
+TERMS = ("segmentation", "classification", "local_presence", "sr_f", "sr_l")
 
 
 def settings() -> Iterator[tuple[dict[str, Any], float]]:

@@ -54,12 +54,14 @@ def total(given: ExitOutputs, labels: Tensor, variant: Any = "distill", **option
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_every_term_equals_the_slow_oracle(variant: Any, resolution: Any, temperature: float) -> None:
+@pytest.mark.parametrize(("temperature", "window"), [(1.0, 4), (2.0, 2), (1.0, 32)])
+def test_every_term_equals_the_slow_oracle(variant: Any, resolution: Any, temperature: float, window: int) -> None:
     given, labels = outputs(1), batch(1)
     confidence = torch.rand(2, 8, 8, dtype=torch.float64) + 0.5
     for weight in (None, confidence):
-        objective = SelfRegulation(variant, exit_resolution=resolution, temperature=temperature)
+        objective = SelfRegulation(
+            variant, exit_resolution=resolution, temperature=temperature, local_presence_window=window
+        )
         found = objective(given, labels, 1.0, confidence=weight)
         expected = slow_terms.terms(
             [class_map.numpy() for class_map in given.class_maps],
@@ -70,10 +72,11 @@ def test_every_term_equals_the_slow_oracle(variant: Any, resolution: Any, temper
             temperature=temperature,
             confidence=None if weight is None else weight.numpy(),
             features=[features.numpy() for features in given.features],
+            window=window,
         )
         for name, value in found.raw().items():
             assert value.item() == pytest.approx(expected[name], rel=1e-6), name
-        weights = {"segmentation": 0.8, "classification": 0.2, "sr_f": 1.0, "sr_l": 1.0}
+        weights = {"segmentation": 0.8, "classification": 0.2, "local_presence": 1.0, "sr_f": 1.0, "sr_l": 1.0}
         assert found.total.item() == pytest.approx(sum(weights[name] * expected[name] for name in weights), rel=1e-6)
 
 
@@ -99,7 +102,7 @@ def test_gradients_are_those_of_the_value(variant: str, resolution: Any) -> None
         terms = total(
             ExitOutputs([*tensors[:4]], [*tensors[4:]], frozen.features), labels, variant, exit_resolution=resolution
         )
-        return terms.segmentation + terms.classification
+        return terms.segmentation + terms.classification + terms.local_presence
 
     assert torch.autograd.gradcheck(sr_f, (*maps[1:], *features[1:]), fast_mode=True)
     assert torch.autograd.gradcheck(sr_l, (*maps[:3], *logits[:3]), fast_mode=True)
@@ -215,16 +218,22 @@ def test_half_precision_outputs_are_computed_in_float32(variant: str, dtype: tor
 def test_reduction_mean_divides_each_term_by_its_exits() -> None:
     given, labels = outputs(10), batch(10)
     summed, mean = total(given, labels).raw(), total(given, labels, reduction="mean").raw()
-    for name, exits in (("segmentation", 4), ("classification", 4), ("sr_f", 3), ("sr_l", 3)):
+    for name, exits in (("segmentation", 4), ("classification", 4), ("local_presence", 4), ("sr_f", 3), ("sr_l", 3)):
         torch.testing.assert_close(mean[name] * exits, summed[name])
 
 
 def test_the_total_is_the_sum_of_the_weighted_terms() -> None:
     objective = SelfRegulation(
-        classification_weight=0.3, segmentation_weight=0.7, sr_f_weight=2.0, sr_l_weight=0.5, warm_up_shape="ramp"
+        classification_weight=0.3,
+        segmentation_weight=0.7,
+        sr_f_weight=2.0,
+        sr_l_weight=0.5,
+        local_presence_weight=3.0,
+        warm_up_shape="ramp",
     )
     terms = objective(outputs(11), batch(11), 0.125)
-    assert terms.weights == {"segmentation": 0.7, "classification": 0.3, "sr_f": 1.0, "sr_l": 0.25}
+    weights = {"segmentation": 0.7, "classification": 0.3, "local_presence": 1.5, "sr_f": 1.0, "sr_l": 0.25}
+    assert terms.weights == weights
     torch.testing.assert_close(terms.total, torch.stack(list(terms.weighted().values())).sum())
 
 
@@ -239,7 +248,7 @@ def test_warm_up_follows_training_progress(shape: Any, expected: list[float]) ->
     assert SelfRegulation(warm_up=0.0, warm_up_shape=shape).regulation_weight(0.0) == 1.0
 
 
-@pytest.mark.parametrize("name", ["segmentation", "classification", "sr_f", "sr_l"])
+@pytest.mark.parametrize("name", ["segmentation", "classification", "local_presence", "sr_f", "sr_l"])
 def test_a_term_of_weight_zero_is_not_computed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_step: Step) -> list[Tensor]:
         raise AssertionError(f"{name} was computed")
@@ -259,8 +268,9 @@ def test_warm_up_computes_no_regulation(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Step, "sr_f", refuse)
     monkeypatch.setattr(Step, "sr_l", refuse)
+    monkeypatch.setattr(Step, "local_presence", refuse)
     terms = SelfRegulation("feature")(outputs(13), batch(13), 0.2)
-    assert terms.sr_f.item() == terms.sr_l.item() == 0
+    assert terms.sr_f.item() == terms.sr_l.item() == terms.local_presence.item() == 0
 
 
 def test_image_labels_take_the_place_of_the_classes_found_in_the_mask() -> None:
@@ -291,7 +301,9 @@ def test_confidence_zero_is_void_for_every_pixel_term(variant: Any) -> None:
         SelfRegulation(variant)(given, labels, 1.0, confidence=confidence).raw(),
         SelfRegulation(variant)(given, void, 1.0).raw(),
     )
-    for name in ("segmentation", "sr_f", "sr_l") if variant != "authors" else ("segmentation", "sr_f"):
+    for name in (
+        ("segmentation", "local_presence", "sr_f", "sr_l") if variant != "authors" else ("segmentation", "sr_f")
+    ):
         torch.testing.assert_close(found[name], expected[name])
 
 
@@ -302,7 +314,7 @@ def test_class_weights_change_the_segmentation_term_alone() -> None:
         for weights in (None, torch.tensor([1.0, 2.0, 4.0]))
     )
     same = [name for name in plain if torch.equal(plain[name], weighted[name])]
-    assert same == ["classification", "sr_f", "sr_l"]
+    assert same == ["classification", "local_presence", "sr_f", "sr_l"]
     nearest = [torch.nn.functional.interpolate(m, size=(8, 8)) for m in given.class_maps[:3]]
     expected = sum(
         torch.nn.functional.cross_entropy(

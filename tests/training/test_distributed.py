@@ -76,7 +76,14 @@ def test_two_processes_train_the_weights_that_one_process_trains(
 def test_two_processes_log_and_validate_what_one_process_does(
     one: Run, two: tuple[Run, subprocess.CompletedProcess[str]]
 ) -> None:
-    for name in ("loss", "terms/segmentation", "terms/classification", "terms/sr_f", "terms/sr_l"):
+    for name in (
+        "loss",
+        "terms/segmentation",
+        "terms/classification",
+        "terms/local_presence",
+        "terms/sr_f",
+        "terms/sr_l",
+    ):
         assert two[0].history(name) == pytest.approx(one.history(name), rel=1e-4), name
     for name in ("val/miou", "val/pixel_accuracy"):
         assert two[0].history(name) == pytest.approx(one.history(name), abs=1e-4), name

@@ -165,6 +165,43 @@ def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     return ratio((valid * (2 - 2 * similarity)).sum(), valid.sum())
 
 
+ABSENT_WEIGHT = 4.0
+"""What a class that is absent from a window counts beside a present one in `local_presence_loss`."""
+
+_LARGEST_LOG_PROBABILITY = -1e-6
+_NOWHERE = -1e4
+"""The log-probability of a class in void: below any other."""
+
+
+def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple[int, int]) -> Tensor:
+    """Which classes occur in each window of a class map: every small object counts as much as a large one.
+
+    With m_k(W) = max_{u in W} p_k(u) over the cells with a valid pixel, P the pairs of a window and a class that has a
+    pixel in it, A all other pairs:
+
+        L = 1/2 (mean_{(W, k) in P} - log m_k(W)  +  4 mean_{(W, k) in A} - log(1 - m_k(W)))
+
+    A missed object is a class that is present in a window and predicted nowhere in it, a wrong part of a large object
+    one that is predicted and absent. log_probabilities: log p (N, K, h, w); counts: class pixels of the cells (N, K, h,
+    w), of which only counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a valid
+    pixel is left out. Source: this project's, after the image-level classification of the paper's multi-exit loss.
+    """
+    step = (max(1, window[0] // 2), max(1, window[1] // 2))
+
+    def largest(maps: Tensor) -> Tensor:
+        return F.max_pool2d(maps, window, step, ceil_mode=True)
+
+    valid = counts.amax(dim=1, keepdim=True) > 0
+    present = largest(counts) > 0
+    known = present.any(dim=1, keepdim=True)
+    log_m = largest(torch.where(valid, log_probabilities, _NOWHERE))
+    log_rest = (-torch.expm1(log_m.clamp(max=_LARGEST_LOG_PROBABILITY))).log()
+    absent = known & ~present
+    missed = ratio(torch.where(present, -log_m, 0.0).sum(), present.sum())
+    invented = ratio(torch.where(absent, -log_rest, 0.0).sum(), absent.sum())
+    return 0.5 * (missed + ABSENT_WEIGHT * invented)
+
+
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The training objective: multi-exit loss and both self-regulation losses, weighted, warmed up, each term by name."""
+"""The training objective: multi-exit loss, local presence and both self-regulation losses, weighted and warmed up."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from selfreg.regulation.outputs import ExitOutputs
 from selfreg.regulation.step import Step
 
 VARIANTS = ("authors", "distill", "feature", "verified")
+TERMS = ("segmentation", "classification", "local_presence", "sr_f", "sr_l")
 
 
 @dataclass(frozen=True)
 class LossTerms:
     """The terms of one step, scalars: raw ones after the reduction over exits, and the weighted total.
 
-    segmentation, classification: the two parts of the multi-exit loss; sr_f: shallow teaches deep; sr_l: deep teaches
-    shallow; total = b * segmentation + a * classification + w(t) * (l_F * sr_f + l_L * sr_l). A term whose weight is
-    0 (during warm-up, too) is not computed and reads 0. weights: the factor of each raw term in the total, w(t)
-    included.
+    segmentation, classification: the two parts of the multi-exit loss; local_presence: which classes occur in each
+    window; sr_f: shallow teaches deep; sr_l: deep teaches shallow; total = b * segmentation + a * classification +
+    w(t) * (l_P * local_presence + l_F * sr_f + l_L * sr_l). A term whose weight is 0 (during warm-up, too) is not
+    computed and reads 0. weights: the factor of each raw term in the total, w(t) included.
     """
 
     segmentation: Tensor
     classification: Tensor
+    local_presence: Tensor
     sr_f: Tensor
     sr_l: Tensor
     total: Tensor
@@ -34,7 +36,7 @@ class LossTerms:
 
     def raw(self) -> dict[str, Tensor]:
         """The unweighted terms by name, total left out."""
-        return {name: getattr(self, name) for name in ("segmentation", "classification", "sr_f", "sr_l")}
+        return {name: getattr(self, name) for name in TERMS}
 
     def weighted(self) -> dict[str, Tensor]:
         """The terms as they enter the total, by name; their sum is the total."""
@@ -45,9 +47,11 @@ class SelfRegulation:
     """The whole objective of self-regulation.
 
     L = sum_i [a BCE(z_i, p(y)) + b CE(F_i, y)]
-        + w(t) (l_F sum_{i>=2} D_F(F_i <- sg[F_1]) + l_L sum_{i<N} D_L(F_i <- sg[F_N]))
+        + w(t) (l_F sum_{i>=2} D_F(F_i <- sg[F_1]) + l_L sum_{i<N} D_L(F_i <- sg[F_N]) + l_P sum_i D_P(F_i, y))
 
-    Stars: one teacher for each direction, detached. Variants, by what D_F and D_L are:
+    D_P is `local_presence_loss`: the classes that occur in each window of `local_presence_window` pixels, this
+    project's addition; with local_presence_weight=0 the rest is the paper's. D_F and D_L are stars: one teacher for
+    each direction, detached. Variants, by what D_F and D_L are:
 
     - "authors": D_F cross-entropy against the hard decisions of F_1; D_L binary cross-entropy of z_i against
       sigmoid(z_N) (the authors' demonstration code);
@@ -62,11 +66,11 @@ class SelfRegulation:
     probabilities are averaged over the student's cells, and the own output, where finer than the finest exit, takes
     part in SR averaged to that exit's grid. "label": everything upsampled to label resolution (the authors'). The own
     output's segmentation term is at label resolution in both. reduction: "sum" or "mean" over exits. warm_up:
-    fraction of training without SR; warm_up_shape "step": w(t) = [t >= warm_up], "ramp": w(t) = min(1, t / warm_up).
-    class_weights: (K,), for the segmentation term. temperature: T.
+    fraction of training without SR and D_P; warm_up_shape "step": w(t) = [t >= warm_up], "ramp": w(t) = min(1, t /
+    warm_up). class_weights: (K,), for the segmentation term. temperature: T.
 
     Raises ValueError for an unknown variant or an option out of range.
-    Source: the paper; weights a = 0.2, b = 0.8, l_F = l_L = 1, warm-up 0.25 as in the authors' code.
+    Source: the paper, but for D_P; weights a = 0.2, b = 0.8, l_F = l_L = 1, warm-up 0.25 as in the authors' code.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class SelfRegulation:
         segmentation_weight: float = 0.8,
         sr_f_weight: float = 1.0,
         sr_l_weight: float = 1.0,
+        local_presence_weight: float = 1.0,
+        local_presence_window: int = 32,
         reduction: Literal["sum", "mean"] = "sum",
         temperature: float = 1.0,
         warm_up: float = 0.25,
@@ -89,9 +95,11 @@ class SelfRegulation:
         _require_one_of("exit_resolution", exit_resolution, ("exit", "label"))
         _require_one_of("reduction", reduction, ("sum", "mean"))
         _require_one_of("warm_up_shape", warm_up_shape, ("step", "ramp"))
-        weights = (classification_weight, segmentation_weight, sr_f_weight, sr_l_weight)
+        weights = (classification_weight, segmentation_weight, sr_f_weight, sr_l_weight, local_presence_weight)
         if any(not 0 <= weight < float("inf") for weight in weights):
             raise ValueError(f"weights must be finite and not negative, not {weights}")
+        if local_presence_window < 1:
+            raise ValueError(f"local_presence_window is a number of pixels, at least 1, not {local_presence_window}")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be positive, not {temperature}")
         if not 0 <= warm_up <= 1:
@@ -103,6 +111,8 @@ class SelfRegulation:
         self.segmentation_weight = segmentation_weight
         self.sr_f_weight = sr_f_weight
         self.sr_l_weight = sr_l_weight
+        self.local_presence_weight = local_presence_weight
+        self.local_presence_window = local_presence_window
         self.reduction = reduction
         self.temperature = temperature
         self.warm_up = warm_up
@@ -150,6 +160,7 @@ class SelfRegulation:
         weights = {
             "segmentation": self.segmentation_weight,
             "classification": self.classification_weight,
+            "local_presence": warm * self.local_presence_weight,
             "sr_f": warm * self.sr_f_weight,
             "sr_l": warm * self.sr_l_weight,
         }
@@ -160,6 +171,7 @@ class SelfRegulation:
             exit_resolution=self.exit_resolution,
             ignore_index=self.ignore_index,
             temperature=self.temperature,
+            local_presence_window=self.local_presence_window,
             class_weights=self.class_weights,
             image_labels=image_labels,
             confidence=confidence,
@@ -169,6 +181,7 @@ class SelfRegulation:
         computed = {
             "sr_l": step.sr_l,
             "sr_f": step.sr_f,
+            "local_presence": step.local_presence,
             "classification": step.classification,
             "segmentation": step.segmentation,
         }

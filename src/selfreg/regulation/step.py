@@ -1,4 +1,4 @@
-"""One step of training: the four terms, and what they share (labels on each grid, each exit's log-probabilities)."""
+"""One step of training: the five terms, and what they share (labels on each grid, each exit's log-probabilities)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Step:
         exit_resolution: Literal["exit", "label"],
         ignore_index: int,
         temperature: float,
+        local_presence_window: int,
         class_weights: Tensor | None,
         image_labels: Tensor | None,
         confidence: Tensor | None,
@@ -39,6 +40,7 @@ class Step:
         self.at_label_resolution = exit_resolution == "label"
         self.ignore_index = ignore_index
         self.temperature = temperature
+        self.local_presence_window = local_presence_window
         self.labels = labels
         self.image_labels = image_labels
         self.confidence = confidence
@@ -73,6 +75,10 @@ class Step:
             presence = class_presence(self.labels, self.maps[0].shape[1], ignore_index=self.ignore_index)
             known = self.known
         return [losses.classification_loss(logits, presence, known) for logits in self.image_logits]
+
+    def local_presence(self) -> list[Tensor]:
+        """Every exit against the classes that occur in each window, on its own grid."""
+        return [self._local_presence(index) for index in range(self.last + 1)]
 
     def sr_f(self) -> list[Tensor]:
         """Shallow teaches deep: exits 1 to last, of exit 0."""
@@ -111,6 +117,13 @@ class Step:
             class_weights=self.class_weights,
             confidence=self.confidence,
         )
+
+    def _local_presence(self, index: int) -> Tensor:
+        size = grid(self._compared(index))
+        cells = [self.local_presence_window * of / pixels for of, pixels in zip(size, grid(self.labels), strict=True)]
+        rows, columns = (min(of, max(2, round(cell))) for of, cell in zip(size, cells, strict=True))
+        log_p = self._log_probabilities(index, size, 1.0)
+        return losses.local_presence_loss(log_p, self.cells.counts(size), (rows, columns))
 
     def _distill(self, teacher_index: int, index: int) -> Tensor:
         size = common_grid(self._compared(teacher_index), self._compared(index))

@@ -30,7 +30,7 @@ def run_study(
     config_path: Path,
     folder: Path,
     *,
-    arms: str = "base,mea,mea+f,mea+l,full",
+    arms: str = "base,mea,mea+f,mea+l,mea+p,full",
     seeds: int = 5,
     overrides: Sequence[str] = (),
     jobs: int = 1,

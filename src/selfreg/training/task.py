@@ -30,6 +30,8 @@ def regulation_of(config: Config) -> SelfRegulation:
         segmentation_weight=method.segmentation_weight,
         sr_f_weight=method.sr_f_weight if method.arm in ("mea+f", "full") else 0.0,
         sr_l_weight=method.sr_l_weight if method.arm in ("mea+l", "full") else 0.0,
+        local_presence_weight=method.local_presence_weight if method.arm in ("mea+p", "full") else 0.0,
+        local_presence_window=method.local_presence_window,
         reduction=method.reduction,
         temperature=method.temperature,
         warm_up=method.warm_up,
