@@ -42,6 +42,8 @@ from selfreg.regulation import (
 
 Step = Callable[[], None]
 CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
+_ALONE: dict[str, Any] = {"sr_f_weight": 0.0, "sr_l_weight": 0.0, "local_presence_weight": 0.0}
+"""The multi-exit loss and nothing else."""
 
 
 class AuthorsExit(nn.Module):
@@ -96,9 +98,11 @@ class Bench:
         authors = with_authors_exits(copy.deepcopy(network), num_classes)
         self.steps = {
             "base": self._plain(network),
-            "MEA": self._regulated(self.regulated, SelfRegulation(sr_f_weight=0, sr_l_weight=0)),
+            "MEA": self._regulated(self.regulated, SelfRegulation(**_ALONE)),
             "full": self._regulated(full, SelfRegulation("verified")),
-            "authors": self._regulated(authors, SelfRegulation("authors", exit_resolution="label")),
+            "authors": self._regulated(
+                authors, SelfRegulation("authors", exit_resolution="label", local_presence_weight=0)
+            ),
         }
 
     def _plain(self, network: nn.Module) -> Step:
@@ -226,14 +230,14 @@ def parts(bench: Bench, rounds: int) -> None:
 
         return step
 
-    off: dict[str, Any] = {"sr_f_weight": 0.0, "sr_l_weight": 0.0}
     steps = {f"exit {tap.name} (stride {tap.stride})": exit_step(index) for index, tap in enumerate(model.taps)}
     steps["own output: image logits"] = exit_step(len(model.taps))
-    own = SelfRegulation(classification_weight=0.0, **off)
+    own = SelfRegulation(classification_weight=0.0, **_ALONE)
     alone = ExitOutputs(held.class_maps[-1:], held.image_logits[-1:])
     steps["objective: own segmentation (base)"] = lambda: torch.autograd.backward(own(alone, bench.labels, 1.0).total)
-    steps["objective: MEA"] = objective_step(SelfRegulation(**off))
-    steps["objective: MEA + SR-F"] = objective_step(SelfRegulation("verified", sr_l_weight=0.0))
+    steps["objective: MEA"] = objective_step(SelfRegulation(**_ALONE))
+    steps["objective: MEA + SR-F + SR-L"] = objective_step(SelfRegulation(local_presence_weight=0.0))
+    steps["objective: MEA + local presence"] = objective_step(SelfRegulation(sr_f_weight=0.0, sr_l_weight=0.0))
     steps["objective: full, distill"] = objective_step(SelfRegulation("distill"))
     steps["objective: full, verified"] = objective_step(SelfRegulation("verified"))
     base = min(seconds(bench.steps["base"], bench.device)[1] for _ in range(2))
