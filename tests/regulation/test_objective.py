@@ -353,6 +353,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
         ({"exit_resolution": "half"}, "exit_resolution must be one of"),
         ({"warm_up_shape": "cosine"}, "warm_up_shape must be one of"),
         ({"temperature": 0.0}, "temperature must be positive"),
+        ({"local_presence_window": 0}, "local_presence_window is a number of pixels"),
         ({"sr_f_weight": -1.0}, "weights must be finite"),
         ({"warm_up": 25}, "warm_up is a fraction"),
     ],

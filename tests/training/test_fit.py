@@ -16,7 +16,7 @@ from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_
 from selfreg.training import train
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
-from selfreg.training.task import SegmentationTask
+from selfreg.training.task import SegmentationTask, regulation_of
 from tiny import selfreg, write_config
 
 
@@ -116,6 +116,24 @@ def test_every_arm_starts_from_the_same_network(tmp_path: Path) -> None:
         weights.append(task.network.state_dict())
     for other in weights[1:]:
         assert all(torch.equal(other[key], weights[0][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("arm", "regulating"),
+    [
+        ("mea", ()),
+        ("mea+f", ("sr_f",)),
+        ("mea+l", ("sr_l",)),
+        ("mea+p", ("local_presence",)),
+        ("full", ("sr_f", "sr_l", "local_presence")),
+    ],
+)
+def test_an_arm_trains_with_its_terms_and_no_others(tmp_path: Path, arm: str, regulating: tuple[str, ...]) -> None:
+    weights = {"sr_f_weight": 2.0, "sr_l_weight": 3.0, "local_presence_weight": 4.0, "local_presence_window": 16}
+    objective = regulation_of(load_config(write_config(tmp_path, method={"arm": arm, **weights})))
+    assert objective.local_presence_window == 16
+    for term, weight in (("sr_f", 2.0), ("sr_l", 3.0), ("local_presence", 4.0)):
+        assert getattr(objective, f"{term}_weight") == (weight if term in regulating else 0.0)
 
 
 def test_arms_see_the_same_crops_in_the_same_order(tmp_path: Path) -> None:
