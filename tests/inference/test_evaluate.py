@@ -77,6 +77,27 @@ def test_a_split_predicted_in_shares_gives_the_same_file(
     capsys.readouterr()
 
 
+def test_other_data_of_the_same_names_are_predicted_anew(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    run = runs[0]
+    assert selfreg("evaluate", run.folder) == 0
+    maps = {path: path.read_bytes() for path in run.prediction_folder("val", "last").glob("*.png")}
+    others = tmp_path / "others"
+    source = run.source("val")
+    for index, name in enumerate(source.ids):
+        pair = source.read((index + 1) % len(source))
+        for kind, pixels in (("images", pair.image), ("masks", pair.mask)):
+            path = others / kind / "val" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    (others / "labels.json").write_text(json.dumps({"classes": run.info().class_names, "void": 255}))
+    data = f"data={{kind: folder, root: {others}}}"
+    assert selfreg("evaluate", run.folder, "--set", data) == 0
+    first, second = (run.prediction_folder("val", "last") / f"{name}.png" for name in source.ids[:2])
+    assert first.read_bytes() == maps[second]
+    assert selfreg("evaluate", run.folder) == 0
+    assert {path: path.read_bytes() for path in maps} == maps
+
+
 def test_photographs_predicted_in_shares_are_the_same_files(runs: tuple[Run, Run], tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"
     photographs.mkdir()

@@ -1,5 +1,6 @@
 """`selfreg evaluate`: the numbers of a run, or of anybody's index PNGs."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from selfreg.config import DataConfig
 from selfreg.data import Labels, Source
 from selfreg.evaluation import HIGHER_IS_BETTER, summarise
-from selfreg.files import write_json
+from selfreg.files import write_json, write_text
 from selfreg.inference.predict import save_index_png, share_of
 from selfreg.inference.predictor import predictor_of
 from selfreg.inference.scoring import LabelFolder, prediction_path, score_folder
@@ -54,7 +56,7 @@ def evaluate_run(
     config = run.config(overrides)
     split = split or config.data.val_split
     source = run.source(split, overrides)
-    predictions = predict_source(run, source, split, which)
+    predictions = predict_source(run, source, config.data, split, which)
     result = summarise(score_folder(source, predictions), source.labels.class_names)
     result = {**result, "split": split, "weights": which}
     write_json(run.evaluation_path(split), result)
@@ -72,17 +74,21 @@ def predict_shard(
 ) -> Path:
     """Make one part's predictions of a split and no numbers: `evaluate_run` finds them when all parts are done."""
     run = Run.open(folder, allow_code=allow_code)
-    split = split or run.config(overrides).data.val_split
-    return predict_source(run, run.source(split, overrides), split, which, share=share_of(shard))
+    data = run.config(overrides).data
+    split = split or data.val_split
+    return predict_source(run, run.source(split, overrides), data, split, which, share=share_of(shard))
 
 
-def predict_source(run: Run, source: Source, split: str, which: Weights = "last", share: slice = slice(None)) -> Path:
-    """Index PNGs of a split, kept in the run's folder; those made from the same weights before are not redone.
+def predict_source(
+    run: Run, source: Source, data: DataConfig, split: str, which: Weights = "last", share: slice = slice(None)
+) -> Path:
+    """Index PNGs of a split, kept in the run's folder; those made from the same weights and data before are not redone.
 
-    `share`: which of the source's images, for several processes that share a split out.
+    `data`: where `source` comes from. `share`: which of its images, for several processes that share a split out.
     """
     folder = run.prediction_folder(split, which)
-    stamp = run.weights_path(which).stat().st_mtime if run.weights_path(which).exists() else 0.0
+    made_from = (run.weights_path(which), _note_data(folder, data))
+    stamp = max(path.stat().st_mtime if path.exists() else 0.0 for path in made_from)
     todo = [
         index
         for index, image_id in list(enumerate(source.ids))[share]
@@ -95,6 +101,16 @@ def predict_source(run: Run, source: Source, split: str, which: Weights = "last"
             classes = predictor(source.read(index).image)
             save_index_png(prediction_path(folder, source.ids[index]), classes, palette)
     return folder
+
+
+def _note_data(folder: Path, data: DataConfig) -> Path:
+    """The file beside the class maps that says which data they are of; it is as old as what it says."""
+    path = folder / "data.json"
+    root = None if data.root is None else str(data.root.resolve())
+    said = json.dumps({"kind": data.kind, "root": root, "options": data.options}, sort_keys=True, default=str) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != said:
+        write_text(path, said)
+    return path
 
 
 def _is_newer(path: Path, stamp: float) -> bool:

@@ -68,7 +68,7 @@ def compare_runs(
     for run in runs[1:]:
         if run.info().class_names != runs[0].info().class_names:
             raise ValueError(f"{run.folder}: has other classes than {runs[0].folder}; compare runs on the same data")
-    predictions = [predict_source(run, source, split, which) for run in runs]
+    predictions = [predict_source(run, source, config.data, split, which) for run in runs]
     return _compare(source, split, _names(folders), predictions, runs)
 
 

@@ -28,7 +28,8 @@ def kept_scores(planned: PlannedRun, run: Run, source: Source) -> dict[str, Floa
     known = _read(planned, stamp)
     if known is not None:
         return known
-    predictions = predict_source(run, source, run.config().data.val_split)
+    data = run.config().data
+    predictions = predict_source(run, source, data, data.val_split)
     scores = resampled_scores(score_folder(source, predictions, description=f"scoring {planned.name}"))
     with whole_file(planned.scores_path) as temporary:
         np.savez_compressed(temporary, **{_STAMP: np.array(stamp)}, **scores)  # type: ignore[arg-type]
