@@ -3,7 +3,7 @@
     python benchmarks/overhead.py --quick            # DeepLabV3+ ResNet-50, 512 x 512, K = 19: three minutes
     python benchmarks/overhead.py                    # and OCRNet, K = 19, 21 and 150, more rounds
     python benchmarks/overhead.py --parts            # where the time goes: each exit, each part of the objective
-    python benchmarks/overhead.py --device cuda --amp --channels-last --compile
+    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
 Arms: base, the plain network; MEA, its exits with the multi-exit loss alone; full, MEA with both self-regulation losses
 (`verified`); authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses at label resolution, as in the
@@ -107,13 +107,16 @@ class Bench:
 
     def _plain(self, network: nn.Module) -> Step:
         network.train()
-        run = torch.compile(network) if self.arguments.compile else network
-        return self._step(network, lambda: segmentation_loss(main_output(run(self.images)), self.labels))
+        run, loss = self._compiled("network", network), self._compiled("losses", segmentation_loss)
+        return self._step(network, lambda: loss(main_output(run(self.images)), self.labels))
 
     def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Step:
         model.train()
-        run = torch.compile(model) if self.arguments.compile else model
-        return self._step(model, lambda: objective(run(self.images), self.labels, progress=1.0).total)
+        run, losses = self._compiled("network", model), self._compiled("losses", objective)
+        return self._step(model, lambda: losses(run(self.images), self.labels, progress=1.0).total)
+
+    def _compiled(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(function) if part in self.arguments.compile else function
 
     def _step(self, model: nn.Module, loss: Callable[[], Tensor]) -> Step:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
@@ -271,7 +274,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=())
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -215,6 +215,33 @@ def test_half_precision_outputs_are_computed_in_float32(variant: str, dtype: tor
         torch.testing.assert_close(found[name], value)
 
 
+@pytest.mark.parametrize("shape", ["step", "ramp"])
+def test_the_compiled_objective_is_the_same_and_not_compiled_anew_at_every_step(shape: Any) -> None:
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _examples: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    objective = SelfRegulation(warm_up_shape=shape)
+    compiled = torch.compile(objective, backend=backend)
+    labels = batch(11)
+    known = 0
+    for step in range(20):
+        given, same = tracked(outputs(step)), tracked(outputs(step))
+        expected, found = objective(given, labels, step / 19), compiled(same, labels, step / 19)
+        assert found.weights == expected.weights
+        for name, value in expected.raw().items():
+            torch.testing.assert_close(found.raw()[name], value, msg=name)
+        torch.autograd.backward([expected.total, found.total])
+        for one, other in zip(given.class_maps, same.class_maps, strict=True):
+            torch.testing.assert_close(other.grad, one.grad)
+        if step == 8:
+            known = len(graphs)
+    assert 0 < len(graphs) == known
+
+
 def test_reduction_mean_divides_each_term_by_its_exits() -> None:
     given, labels = outputs(10), batch(10)
     summed, mean = total(given, labels).raw(), total(given, labels, reduction="mean").raw()
