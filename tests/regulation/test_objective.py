@@ -237,7 +237,7 @@ def test_the_compiled_objective_is_the_same_and_not_compiled_anew_at_every_step(
         torch.autograd.backward([expected.total, found.total])
         for one, other in zip(given.class_maps, same.class_maps, strict=True):
             torch.testing.assert_close(other.grad, one.grad)
-        if step == 8:
+        if step == 6:  # the warm-up is over; a later one would be within what dynamo takes before it gives up
             known = len(graphs)
     assert 0 < len(graphs) == known
 
