@@ -171,7 +171,8 @@ def presence_in_windows(maps: Array, counts: Array, window: int, label_height: i
     while starts[-1] + cells_across < size:
         starts.append(starts[-1] + step)
     p = softmax_map(maps)
-    present, absent = [], []
+    present: dict[int, list[float]] = {}
+    absent: dict[int, list[float]] = {}
     for n in range(len(maps)):
         for y in starts:
             for x in starts:
@@ -182,10 +183,11 @@ def presence_in_windows(maps: Array, counts: Array, window: int, label_height: i
                 for k in range(maps.shape[1]):
                     m = p[n, k, y : y + cells_across, x : x + cells_across][valid].max()
                     if held[k].any():
-                        present.append(-np.log(m))
+                        present.setdefault(k, []).append(-np.log(m))
                     else:
-                        absent.append(-np.log(1 - m))
-    return float((np.mean(present) + 4 * np.mean(absent if absent else [0.0])) / 2)
+                        absent.setdefault(k, []).append(-np.log(1 - m))
+    missed, invented = (sum(np.mean(of) for of in by.values()) / max(len(by), 1) for by in (present, absent))
+    return float((missed + 4 * invented) / 2)
 
 
 def feature_distance(student: Array, teacher: Array, counts_at: Any) -> float:

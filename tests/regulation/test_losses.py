@@ -190,6 +190,15 @@ def test_local_presence_counts_a_small_object_as_much_as_a_large_one() -> None:
     assert found.item() == pytest.approx(0, abs=1e-6)
 
 
+def test_local_presence_counts_a_rare_class_as_much_as_a_common_one() -> None:
+    labels = torch.zeros(1, 2, 8, dtype=torch.int64)
+    labels[0, 0, 7] = 1  # in one window of seven
+    ignored = torch.tensor([log(3.0), 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 8)
+    loss = losses.local_presence_loss(ignored.log_softmax(1), class_counts(labels, 2, (2, 8)), (2, 2))
+    missed = (-log(0.75) - log(0.25)) / 2
+    assert loss.item() == pytest.approx((missed + 4 * -log(0.75)) / 2)
+
+
 def test_local_presence_leaves_out_windows_without_a_valid_pixel() -> None:
     labels = torch.zeros(1, 2, 4, dtype=torch.int64)
     labels[0, :, 2:] = VOID

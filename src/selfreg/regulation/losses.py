@@ -176,15 +176,16 @@ _NOWHERE = -1e4
 def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple[int, int]) -> Tensor:
     """Which classes occur in each window of a class map: every small object counts as much as a large one.
 
-    With m_k(W) = max_{u in W} p_k(u) over the cells with a valid pixel, P the pairs of a window and a class that has a
-    pixel in it, A all other pairs:
+    With m_k(W) = max_{u in W} p_k(u) over the cells with a valid pixel, P_k the windows in which class k has a pixel
+    and A_k all others:
 
-        L = 1/2 (mean_{(W, k) in P} - log m_k(W)  +  4 mean_{(W, k) in A} - log(1 - m_k(W)))
+        L = 1/2 (mean_k mean_{W in P_k} - log m_k(W)  +  4 mean_k mean_{W in A_k} - log(1 - m_k(W)))
 
     A missed object is a class that is present in a window and predicted nowhere in it, a wrong part of a large object
-    one that is predicted and absent. log_probabilities: log p (N, K, h, w); counts: class pixels of the cells (N, K, h,
-    w), of which only counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a valid
-    pixel is left out. Source: this project's, after the image-level classification of the paper's multi-exit loss.
+    one that is predicted and absent. The mean over classes, those with such a window in the batch, lets a rare class
+    count as much as a common one. log_probabilities: log p (N, K, h, w); counts: class pixels of the cells (N, K, h,
+    w), of which only counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a
+    valid pixel is left out. Source: this project's, after the image-level classification of the multi-exit loss.
     """
     step = (max(1, window[0] // 2), max(1, window[1] // 2))
 
@@ -196,10 +197,17 @@ def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple
     known = present.any(dim=1, keepdim=True)
     log_m = largest(torch.where(valid, log_probabilities, _NOWHERE))
     log_rest = (-torch.expm1(log_m.clamp(max=_LARGEST_LOG_PROBABILITY))).log()
-    absent = known & ~present
-    missed = ratio(torch.where(present, -log_m, 0.0).sum(), present.sum())
-    invented = ratio(torch.where(absent, -log_rest, 0.0).sum(), absent.sum())
+    missed = _class_mean(-log_m, present)
+    invented = _class_mean(-log_rest, known & ~present)
     return 0.5 * (missed + ABSENT_WEIGHT * invented)
+
+
+def _class_mean(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean over classes of each one's mean over its counted places, (N, K, h, w); classes without any left out."""
+    everywhere = (0, 2, 3)
+    places = mean_over_processes(counted.sum(dim=everywhere).to(values))
+    means = torch.where(counted, values, 0.0).sum(dim=everywhere) / torch.where(places > 0, places, 1.0)
+    return means.sum() / (places > 0).sum().clamp_min(1)
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
@@ -208,15 +216,21 @@ def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple
 def ratio(total: Tensor, count: Tensor) -> Tensor:
     """total / count, scalars, and 0 (with the graph of total) where count is 0.
 
-    In training with several processes (torch.distributed is initialised, gradients are on) count is the mean over the
-    processes: then the mean of their losses and gradients, which data parallelism takes, is that of the joint batch,
-    however unequally void is spread. Every process has to compute the same terms in the same order.
+    In training with several processes count is the mean over them: then the mean of their losses and gradients, which
+    data parallelism takes, is that of the joint batch, however unequally void is spread. Every process has to compute
+    the same terms in the same order.
     """
-    if torch.is_grad_enabled() and dist.is_available() and dist.is_initialized():
-        count = count.detach().to(total.dtype, copy=True)
-        dist.all_reduce(count)
-        count = count / dist.get_world_size()
-    return total / torch.where(count > 0, count, torch.ones_like(count))
+    count = mean_over_processes(count.to(total.dtype))
+    return total / torch.where(count > 0, count, 1.0)
+
+
+def mean_over_processes(count: Tensor) -> Tensor:
+    """A count as its mean over the training processes: itself where there is one process, or gradients are off."""
+    if not (torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()):
+        return count
+    count = count.detach().clone()
+    dist.all_reduce(count)
+    return count / dist.get_world_size()
 
 
 def full_precision(tensor: Tensor) -> Tensor:
