@@ -124,6 +124,23 @@ def test_a_process_that_fails_ends_all_and_the_run_resumes_to_the_same_weights(
     assert summary["resumed"]
 
 
+def test_batches_that_one_process_cannot_use_are_left_out_by_all(tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    weights = []
+    for name, processes, failing in (("one", (), "0"), ("two", TWO, "1")):
+        run = Run(tmp_path / name)
+        skipping = ("--set", "training.skip_non_finite=2", *processes)
+        ended = command("train", config, "--out", run.folder, *skipping, FAILING_RANK=failing)
+        assert ended.returncode == 0, ended.stderr
+        assert "skipped a batch whose loss is not finite (2 of 2)" in ended.stderr
+        summary = run.summary()
+        assert summary is not None
+        assert (summary["steps"], summary["skipped_batches"]) == (6, 2)
+        weights.append(load_file(run.weights_path("last")))
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][key], tensor, rtol=1e-4, atol=1e-6, msg=key)
+
+
 def test_the_number_of_processes_is_not_held_against_a_run(
     two: tuple[Run, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

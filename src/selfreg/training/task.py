@@ -69,6 +69,7 @@ class SegmentationTask(L.LightningModule):
         self.image_name: Callable[[int], str] = str
         """What people know the image of an index by."""
         self.skipped_batches = 0
+        self._left_out: list[tuple[Tensor, Tensor]] | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -113,10 +114,10 @@ class SegmentationTask(L.LightningModule):
                 "normalise over; use a training.batch_size of 2 or more for each process, or a larger data.crop_size"
             ) from None
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor | None:  # noqa: ARG002
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch; every term is logged, raw.
 
-        A loss that is not finite stops the run with a ValueError, or leaves the batch out (None) while fewer than
+        A loss that is not finite stops the run with a ValueError, or leaves the batch out while fewer than
         `training.skip_non_finite` have been.
         """
         may_skip = self.config.training.skip_non_finite > 0
@@ -125,13 +126,21 @@ class SegmentationTask(L.LightningModule):
         total, raw = self.loss_of(batch, progress=self.global_step / max(self.total_steps, 1))
         if not self._is_finite_everywhere(total):
             self._skip_or_stop(batch, raw)
-            for buffer, before in buffers:
-                buffer.copy_(before)
-            return None
+            self._left_out = buffers
+            return total
         self.log("loss", total.detach(), prog_bar=True, sync_dist=True)
         for name, value in raw.items():
             self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated, sync_dist=True)
         return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Undo a batch that is left out: without gradients no weight moves, and batch norm forgets what it saw."""
+        # here, since with several processes Lightning refuses a step that gives None, its own way of leaving one out
+        if self._left_out is not None:
+            optimizer.zero_grad(set_to_none=True)
+            for buffer, before in self._left_out:
+                buffer.copy_(before)
+            self._left_out = None
 
     def _is_finite_everywhere(self, total: Tensor) -> bool:
         """Whether the loss is finite in every process: all of them skip a batch, or none does."""
