@@ -35,7 +35,7 @@ TITLES = {
     "missed_part_rate_low": "missed parts, coverage 0.25",
     "mislabelled_object_rate": "large objects with a mislabelled part",
     "background_hole_rate": "background holes",
-    "whole_object_errors": "large objects less than half right",
+    "whole_object_errors": "objects mostly wrong",
     "hallucinated_components": "hallucinated small components",
     "iiou": "iIoU",
 }

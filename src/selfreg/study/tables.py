@@ -22,6 +22,7 @@ MEASURES = (
     "boundary_iou",
     "missed_unit_rate",
     "partial_mislabel_rate",
+    "whole_object_errors",
     "pixel_accuracy",
     "hallucinated_components",
 )
