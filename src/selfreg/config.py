@@ -76,6 +76,7 @@ class MethodConfig(Section):
     sr_l_weight: float = Field(default=1.0, ge=0)
     local_presence_weight: float = Field(default=1.0, ge=0)
     local_presence_window: int = Field(default=32, ge=1)
+    local_presence_average: Literal["class", "pair"] = "class"
     reduction: Literal["sum", "mean"] = "sum"
     temperature: float = Field(default=1.0, gt=0)
     warm_up: float = Field(default=0.25, ge=0, le=1)

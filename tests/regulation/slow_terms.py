@@ -1,5 +1,6 @@
 """Every loss again in plain NumPy, pixel by pixel: the oracle, written from the equations and not from the code."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ def terms(
     confidence: Array | None = None,
     features: list[Array] | None = None,
     window: int = 32,
+    mean_over: str = "class",
 ) -> dict[str, float]:
     """All five raw terms, summed over exits."""
     num_classes = class_maps[0].shape[1]
@@ -152,7 +154,9 @@ def terms(
     if variant == "feature":
         assert features is not None
         sr_f = sum(feature_distance(student, features[0], counts_at) for student in features[1:])
-    local_presence = sum(presence_in_windows(maps, counts_at(maps), window, height) for maps in (*exits, compared))
+    local_presence = sum(
+        presence_in_windows(maps, counts_at(maps), window, height, mean_over) for maps in (*exits, compared)
+    )
     return {
         "segmentation": segmentation,
         "classification": classification,
@@ -162,7 +166,7 @@ def terms(
     }
 
 
-def presence_in_windows(maps: Array, counts: Array, window: int, label_height: int) -> float:
+def presence_in_windows(maps: Array, counts: Array, window: int, label_height: int, mean_over: str) -> float:
     """Square label maps: windows of `window` pixels, half of it apart, those that begin inside the map."""
     size = maps.shape[2]
     cells_across = min(size, max(2, round(window * size / label_height)))
@@ -186,7 +190,10 @@ def presence_in_windows(maps: Array, counts: Array, window: int, label_height: i
                         present.setdefault(k, []).append(-np.log(m))
                     else:
                         absent.setdefault(k, []).append(-np.log(1 - m))
-    missed, invented = (sum(np.mean(of) for of in by.values()) / max(len(by), 1) for by in (present, absent))
+    if mean_over == "class":
+        missed, invented = (sum(np.mean(of) for of in by.values()) / max(len(by), 1) for by in (present, absent))
+    else:
+        missed, invented = (np.mean([*chain(*by.values())] or [0.0]) for by in (present, absent))
     return float((missed + 4 * invented) / 2)
 
 

@@ -54,13 +54,21 @@ def total(given: ExitOutputs, labels: Tensor, variant: Any = "distill", **option
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("temperature", "window"), [(1.0, 4), (2.0, 2), (1.0, 32)])
-def test_every_term_equals_the_slow_oracle(variant: Any, resolution: Any, temperature: float, window: int) -> None:
+@pytest.mark.parametrize(
+    ("temperature", "window", "average"), [(1.0, 4, "class"), (2.0, 2, "pair"), (1.0, 32, "class")]
+)
+def test_every_term_equals_the_slow_oracle(
+    variant: Any, resolution: Any, temperature: float, window: int, average: Any
+) -> None:
     given, labels = outputs(1), batch(1)
     confidence = torch.rand(2, 8, 8, dtype=torch.float64) + 0.5
     for weight in (None, confidence):
         objective = SelfRegulation(
-            variant, exit_resolution=resolution, temperature=temperature, local_presence_window=window
+            variant,
+            exit_resolution=resolution,
+            temperature=temperature,
+            local_presence_window=window,
+            local_presence_average=average,
         )
         found = objective(given, labels, 1.0, confidence=weight)
         expected = slow_terms.terms(
@@ -73,6 +81,7 @@ def test_every_term_equals_the_slow_oracle(variant: Any, resolution: Any, temper
             confidence=None if weight is None else weight.numpy(),
             features=[features.numpy() for features in given.features],
             window=window,
+            mean_over=average,
         )
         for name, value in found.raw().items():
             assert value.item() == pytest.approx(expected[name], rel=1e-6), name
@@ -381,6 +390,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
         ({"warm_up_shape": "cosine"}, "warm_up_shape must be one of"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"local_presence_window": 0}, "local_presence_window is a number of pixels"),
+        ({"local_presence_average": "window"}, "local_presence_average must be one of class, pair"),
         ({"sr_f_weight": -1.0}, "weights must be finite"),
         ({"warm_up": 25}, "warm_up is a fraction"),
     ],

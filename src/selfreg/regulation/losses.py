@@ -8,7 +8,7 @@ probabilities of student and teacher, t(u) the class fractions of the labels in 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -173,7 +173,12 @@ _NOWHERE = -1e4
 """The log-probability of a class in void: below any other."""
 
 
-def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple[int, int]) -> Tensor:
+def local_presence_loss(
+    log_probabilities: Tensor,
+    counts: Tensor,
+    window: tuple[int, int],
+    average: Literal["class", "pair"] = "class",
+) -> Tensor:
     """Which classes occur in each window of a class map: every small object counts as much as a large one.
 
     With m_k(W) = max_{u in W} p_k(u) over the cells with a valid pixel, P_k the windows in which class k has a pixel
@@ -183,9 +188,10 @@ def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple
 
     A missed object is a class that is present in a window and predicted nowhere in it, a wrong part of a large object
     one that is predicted and absent. The mean over classes, those with such a window in the batch, lets a rare class
-    count as much as a common one. log_probabilities: log p (N, K, h, w); counts: class pixels of the cells (N, K, h,
-    w), of which only counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a
-    valid pixel is left out. Source: this project's, after the image-level classification of the multi-exit loss.
+    count as much as a common one; average="pair" takes the mean over all pairs of a class and a window in P_k, or in
+    A_k, instead. log_probabilities: log p (N, K, h, w); counts: class pixels of the cells (N, K, h, w), of which only
+    counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a valid pixel is left
+    out. Source: this project's, after the image-level classification of the multi-exit loss.
     """
     step = (max(1, window[0] // 2), max(1, window[1] // 2))
 
@@ -197,8 +203,9 @@ def local_presence_loss(log_probabilities: Tensor, counts: Tensor, window: tuple
     known = present.any(dim=1, keepdim=True)
     log_m = largest(torch.where(valid, log_probabilities, _NOWHERE))
     log_rest = (-torch.expm1(log_m.clamp(max=_LARGEST_LOG_PROBABILITY))).log()
-    missed = _class_mean(-log_m, present)
-    invented = _class_mean(-log_rest, known & ~present)
+    mean = _class_mean if average == "class" else _pair_mean
+    missed = mean(-log_m, present)
+    invented = mean(-log_rest, known & ~present)
     return 0.5 * (missed + ABSENT_WEIGHT * invented)
 
 
@@ -208,6 +215,11 @@ def _class_mean(values: Tensor, counted: Tensor) -> Tensor:
     places = mean_over_processes(counted.sum(dim=everywhere).to(values))
     means = torch.where(counted, values, 0.0).sum(dim=everywhere) / torch.where(places > 0, places, 1.0)
     return means.sum() / (places > 0).sum().clamp_min(1)
+
+
+def _pair_mean(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean over the counted ones, of whatever class, (N, K, h, w)."""
+    return ratio(torch.where(counted, values, 0.0).sum(), counted.sum())
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

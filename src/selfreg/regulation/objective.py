@@ -49,9 +49,9 @@ class SelfRegulation:
     L = sum_i [a BCE(z_i, p(y)) + b CE(F_i, y)]
         + w(t) (l_F sum_{i>=2} D_F(F_i <- sg[F_1]) + l_L sum_{i<N} D_L(F_i <- sg[F_N]) + l_P sum_i D_P(F_i, y))
 
-    D_P is `local_presence_loss`: the classes that occur in each window of `local_presence_window` pixels, this
-    project's addition; with local_presence_weight=0 the rest is the paper's. D_F and D_L are stars: one teacher for
-    each direction, detached. Variants, by what D_F and D_L are:
+    D_P is `local_presence_loss`: the classes that occur in each window of `local_presence_window` pixels, a mean as
+    `local_presence_average` says, this project's addition; with local_presence_weight=0 the rest is the paper's. D_F
+    and D_L are stars: one teacher for each direction, detached. Variants, by what D_F and D_L are:
 
     - "authors": D_F cross-entropy against the hard decisions of F_1; D_L binary cross-entropy of z_i against
       sigmoid(z_N) (the authors' demonstration code);
@@ -85,6 +85,7 @@ class SelfRegulation:
         sr_l_weight: float = 1.0,
         local_presence_weight: float = 1.0,
         local_presence_window: int = 32,
+        local_presence_average: Literal["class", "pair"] = "class",
         reduction: Literal["sum", "mean"] = "sum",
         temperature: float = 1.0,
         warm_up: float = 0.25,
@@ -93,6 +94,7 @@ class SelfRegulation:
     ) -> None:
         _require_one_of("variant", variant, VARIANTS)
         _require_one_of("exit_resolution", exit_resolution, ("exit", "label"))
+        _require_one_of("local_presence_average", local_presence_average, ("class", "pair"))
         _require_one_of("reduction", reduction, ("sum", "mean"))
         _require_one_of("warm_up_shape", warm_up_shape, ("step", "ramp"))
         weights = (classification_weight, segmentation_weight, sr_f_weight, sr_l_weight, local_presence_weight)
@@ -113,6 +115,7 @@ class SelfRegulation:
         self.sr_l_weight = sr_l_weight
         self.local_presence_weight = local_presence_weight
         self.local_presence_window = local_presence_window
+        self.local_presence_average: Literal["class", "pair"] = local_presence_average
         self.reduction = reduction
         self.temperature = temperature
         self.warm_up = warm_up
@@ -172,6 +175,7 @@ class SelfRegulation:
             ignore_index=self.ignore_index,
             temperature=self.temperature,
             local_presence_window=self.local_presence_window,
+            local_presence_average=self.local_presence_average,
             class_weights=self.class_weights,
             image_labels=image_labels,
             confidence=confidence,

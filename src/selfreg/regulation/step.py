@@ -32,6 +32,7 @@ class Step:
         ignore_index: int,
         temperature: float,
         local_presence_window: int,
+        local_presence_average: Literal["class", "pair"],
         class_weights: Tensor | None,
         image_labels: Tensor | None,
         confidence: Tensor | None,
@@ -41,6 +42,7 @@ class Step:
         self.ignore_index = ignore_index
         self.temperature = temperature
         self.local_presence_window = local_presence_window
+        self.local_presence_average = local_presence_average
         self.labels = labels
         self.image_labels = image_labels
         self.confidence = confidence
@@ -123,7 +125,8 @@ class Step:
         cells = [self.local_presence_window * of / pixels for of, pixels in zip(size, grid(self.labels), strict=True)]
         rows, columns = (min(of, max(2, round(cell))) for of, cell in zip(size, cells, strict=True))
         log_p = self._log_probabilities(index, size, 1.0)
-        return losses.local_presence_loss(log_p, self.cells.counts(size), (rows, columns))
+        counts = self.cells.counts(size)
+        return losses.local_presence_loss(log_p, counts, (rows, columns), self.local_presence_average)
 
     def _distill(self, teacher_index: int, index: int) -> Tensor:
         size = common_grid(self._compared(teacher_index), self._compared(index))

@@ -32,6 +32,7 @@ def regulation_of(config: Config) -> SelfRegulation:
         sr_l_weight=method.sr_l_weight if method.arm in ("mea+l", "full") else 0.0,
         local_presence_weight=method.local_presence_weight if method.arm in ("mea+p", "full") else 0.0,
         local_presence_window=method.local_presence_window,
+        local_presence_average=method.local_presence_average,
         reduction=method.reduction,
         temperature=method.temperature,
         warm_up=method.warm_up,
