@@ -6,8 +6,8 @@
     python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
 Arms: base, the plain network; MEA, its exits with the multi-exit loss alone; full, MEA with both self-regulation losses
-(`verified`); authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses at label resolution, as in the
-authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The arms take turns; every ratio
+(`verified`) and local presence; authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses at label
+resolution, as in the authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The arms take turns; every ratio
 is the median over rounds of the ratio within a round. CPU time counts what all threads of this process spent, so that
 other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at once in one step, beyond
 weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in it),
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=())
+    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=(), help="in every arm")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -129,14 +129,9 @@ def test_every_arm_starts_from_the_same_network(tmp_path: Path) -> None:
     ],
 )
 def test_an_arm_trains_with_its_terms_and_no_others(tmp_path: Path, arm: str, regulating: tuple[str, ...]) -> None:
-    weights: dict[str, object] = {
-        "sr_f_weight": 2.0,
-        "sr_l_weight": 3.0,
-        "local_presence_weight": 4.0,
-        "local_presence_window": 16,
-    }
-    weights |= {"local_presence_average": "pair"}
-    objective = regulation_of(load_config(write_config(tmp_path, method={"arm": arm, **weights})))
+    weights = {"sr_f_weight": 2.0, "sr_l_weight": 3.0, "local_presence_weight": 4.0}
+    presence = {"local_presence_window": 16, "local_presence_average": "pair"}
+    objective = regulation_of(load_config(write_config(tmp_path, method={"arm": arm, **weights, **presence})))
     assert objective.local_presence_window == 16
     assert objective.local_presence_average == "pair"
     for term, weight in (("sr_f", 2.0), ("sr_l", 3.0), ("local_presence", 4.0)):
