@@ -7,11 +7,11 @@
 
 Arms: base, the plain network; MEA, its exits with the multi-exit loss alone; full, MEA with both self-regulation losses
 (`verified`) and local presence; authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses at label
-resolution, as in the authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The arms take turns; every ratio
-is the median over rounds of the ratio within a round. CPU time counts what all threads of this process spent, so that
-other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at once in one step, beyond
-weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in it),
-on a GPU from `max_memory_allocated`.
+resolution, as in the authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The arms
+take turns; every ratio is the median over rounds of the ratio within a round. CPU time counts what all threads of this
+process spent, so that other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at once
+in one step, beyond weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in
+it), on a GPU from `max_memory_allocated`.
 """
 
 from __future__ import annotations
