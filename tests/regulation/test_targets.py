@@ -79,6 +79,24 @@ def test_a_grid_is_counted_once_per_batch() -> None:
     assert cells.valid((4, 4)).tolist() == [[[4.0] * 4] * 4]
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    grids=st.lists(st.sampled_from([(12, 8), (6, 4), (3, 4), (3, 2), (5, 4), (1, 1)]), min_size=2, max_size=4),
+    weighted=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_a_grid_has_the_same_counts_whichever_grids_were_counted_before(
+    grids: list[tuple[int, int]], weighted: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (2, 13, 9), generator=generator)
+    labels[labels == 3] = VOID
+    confidence = torch.rand(2, 13, 9, generator=generator) if weighted else None
+    cells = CellLabels(labels, 3, confidence=confidence)
+    for size in grids:
+        torch.testing.assert_close(cells.counts(size), class_counts(labels, 3, size, pixel_weights=confidence))
+
+
 def test_class_weights_enter_weighted_counts_alone() -> None:
     labels = torch.tensor([[[0, 1]]])
     cells = CellLabels(labels, 2, class_weights=torch.tensor([2.0, 3.0]))

@@ -193,20 +193,24 @@ def local_presence_loss(
     counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a valid pixel is left
     out. Source: this project's, after the image-level classification of the multi-exit loss.
     """
-    step = (max(1, window[0] // 2), max(1, window[1] // 2))
-
-    def largest(maps: Tensor) -> Tensor:
-        return F.max_pool2d(maps, window, step, ceil_mode=True)
-
     valid = counts.amax(dim=1, keepdim=True) > 0
-    present = largest(counts) > 0
+    present = _largest(counts, window) > 0
     known = present.any(dim=1, keepdim=True)
-    log_m = largest(torch.where(valid, log_probabilities, _NOWHERE))
+    log_m = _largest(torch.where(valid, log_probabilities, _NOWHERE), window)
     log_rest = (-torch.expm1(log_m.clamp(max=_LARGEST_LOG_PROBABILITY))).log()
     mean = _class_mean if average == "class" else _pair_mean
     missed = mean(-log_m, present)
     invented = mean(-log_rest, known & ~present)
     return 0.5 * (missed + ABSENT_WEIGHT * invented)
+
+
+def _largest(maps: Tensor, window: tuple[int, int]) -> Tensor:
+    """The largest value in each window of maps (N, K, h, w); windows overlap by half."""
+    step = (max(1, window[0] // 2), max(1, window[1] // 2))
+    if window == (2 * step[0], 2 * step[1]) and all(of > by for of, by in zip(grid(maps), step, strict=True)):
+        # Halves first, each of which two windows share: reads every cell once and not four times.
+        return F.max_pool2d(F.max_pool2d(maps, step, step, ceil_mode=True), 2, 1)
+    return F.max_pool2d(maps, window, step, ceil_mode=True)
 
 
 def _class_mean(values: Tensor, counted: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -71,10 +72,18 @@ class CellLabels:
     def counts(self, size: tuple[int, int]) -> Tensor:
         """Pixels (by confidence) of each class in each cell, (N, K, h, w) float32."""
         if size not in self._counts:
-            self._counts[size] = class_counts(
-                self.labels, self.num_classes, size, ignore_index=self.ignore_index, pixel_weights=self.confidence
-            )
+            self._counts[size] = self._from_finer(size)
         return self._counts[size]
+
+    def _from_finer(self, size: tuple[int, int]) -> Tensor:
+        """Add up the cells of a finer grid that is known and nests, which is cheaper than reading every pixel again."""
+        for finer, counts in self._counts.items():
+            if finer[0] % size[0] == 0 and finer[1] % size[1] == 0:
+                nested = (finer[0] // size[0], finer[1] // size[1])
+                return F.avg_pool2d(counts, nested, divisor_override=1)
+        return class_counts(
+            self.labels, self.num_classes, size, ignore_index=self.ignore_index, pixel_weights=self.confidence
+        )
 
     def weighted_counts(self, size: tuple[int, int]) -> Tensor:
         """Counts times the class weights, (N, K, h, w) float32."""
