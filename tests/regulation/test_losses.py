@@ -174,10 +174,10 @@ def test_features_are_compared_by_direction() -> None:
 def test_local_presence_asks_for_every_class_of_a_window_and_for_no_other() -> None:
     # class 0 is sure in one of three cells, class 1 in another: the void cell's opinion is not asked for
     window = log_p(SURE, EVEN, OTHER, [-9.0, 9.0])
-    both = losses.local_presence_loss(window, COUNTS, (2, 2))
+    both = losses.local_presence_loss(window, losses.as_windows(COUNTS, (2, 2)))
     assert both.item() == pytest.approx(-log(0.75) / 2)
     only_zero = class_counts(torch.tensor([[[0, 0], [VOID, VOID]]]), 2, (2, 2))
-    one = losses.local_presence_loss(window, only_zero, (2, 2))
+    one = losses.local_presence_loss(window, losses.as_windows(only_zero, (2, 2)))
     assert one.item() == pytest.approx((-log(0.75) + 4 * -log(1 - 0.5)) / 2)
 
 
@@ -185,12 +185,12 @@ def test_local_presence_counts_a_small_object_as_much_as_a_large_one() -> None:
     labels = torch.zeros(1, 4, 4, dtype=torch.int64)
     labels[0, 1, 2] = 1
     logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    loss = losses.local_presence_loss(logits.log_softmax(1), class_counts(labels, 2, (4, 4)), (4, 4))
+    loss = losses.local_presence_loss(logits.log_softmax(1), losses.as_windows(class_counts(labels, 2, (4, 4)), (4, 4)))
     assert loss.item() == pytest.approx(log(2) / 2)
     seen = torch.zeros(1, 2, 4, 4)
     seen[0, 1, 1, 2] = 30.0
     seen[0, 0, 3, 3] = 30.0
-    found = losses.local_presence_loss(seen.log_softmax(1), class_counts(labels, 2, (4, 4)), (4, 4))
+    found = losses.local_presence_loss(seen.log_softmax(1), losses.as_windows(class_counts(labels, 2, (4, 4)), (4, 4)))
     assert found.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -198,7 +198,9 @@ def test_local_presence_counts_a_rare_class_as_much_as_a_common_one() -> None:
     labels = torch.zeros(1, 2, 8, dtype=torch.int64)
     labels[0, 0, 7] = 1  # in one window of seven
     ignored = torch.tensor([log(3.0), 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 8)
-    loss = losses.local_presence_loss(ignored.log_softmax(1), class_counts(labels, 2, (2, 8)), (2, 2))
+    loss = losses.local_presence_loss(
+        ignored.log_softmax(1), losses.as_windows(class_counts(labels, 2, (2, 8)), (2, 2))
+    )
     missed = (-log(0.75) - log(0.25)) / 2
     assert loss.item() == pytest.approx((missed + 4 * -log(0.75)) / 2)
 
@@ -207,8 +209,10 @@ def test_local_presence_leaves_out_windows_without_a_valid_pixel() -> None:
     labels = torch.zeros(1, 2, 4, dtype=torch.int64)
     labels[0, :, 2:] = VOID
     sure = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 4)
-    half = losses.local_presence_loss(sure.log_softmax(1), class_counts(labels, 2, (2, 4)), (2, 2))
-    whole = losses.local_presence_loss(sure.log_softmax(1), class_counts(labels * 0, 2, (2, 4)), (2, 2))
+    half = losses.local_presence_loss(sure.log_softmax(1), losses.as_windows(class_counts(labels, 2, (2, 4)), (2, 2)))
+    whole = losses.local_presence_loss(
+        sure.log_softmax(1), losses.as_windows(class_counts(labels * 0, 2, (2, 4)), (2, 2))
+    )
     assert half.item() == pytest.approx(whole.item())
 
 
@@ -261,7 +265,7 @@ def test_local_presence_equals_a_loop_over_windows_and_classes(
     log_probabilities = torch.randn(2, 4, *size, generator=generator, dtype=torch.float64).log_softmax(1)
     counts = class_counts(labels, 4, size)
     window = (min(side[0], size[0]), min(side[1], size[1]))
-    loss = losses.local_presence_loss(log_probabilities, counts, window, average)
+    loss = losses.local_presence_loss(log_probabilities, losses.as_windows(counts, window), average)
     assert loss.item() == pytest.approx(slow_local_presence(log_probabilities, counts, window, average))
 
 
@@ -271,7 +275,7 @@ def test_local_presence_is_finite_and_has_a_gradient_where_a_class_is_missed_wit
     logits = torch.zeros(1, 2, 2, 2)
     logits[:, 1] = logit
     logits.requires_grad_()
-    loss = losses.local_presence_loss(logits.log_softmax(1), class_counts(labels, 2, (2, 2)), (2, 2))
+    loss = losses.local_presence_loss(logits.log_softmax(1), losses.as_windows(class_counts(labels, 2, (2, 2)), (2, 2)))
     assert torch.isfinite(loss)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(gradient).all()
@@ -292,7 +296,7 @@ def test_nothing_valid_gives_zero_with_a_graph() -> None:
         losses.classification_loss(logits.mean((2, 3)), torch.zeros(1, 2), torch.tensor([False])),
         losses.distillation_loss(log_probabilities, teacher, nothing),
         losses.distillation_loss(log_probabilities, teacher, nothing, losses.verified_gate(counts.sum(1), teacher)),
-        losses.local_presence_loss(log_probabilities, counts, (2, 2)),
+        losses.local_presence_loss(log_probabilities, losses.as_windows(counts, (2, 2))),
         losses.hard_label_loss(log_probabilities, logits, nothing),
         losses.presence_distillation_loss(logits.mean((2, 3)), torch.zeros(1, 2), torch.tensor([False])),
         losses.feature_loss(logits, logits, nothing),

@@ -3,8 +3,10 @@
 from selfreg.regulation.dry_run import Tap
 from selfreg.regulation.exits import ClassMapExit, Exit, ImageHead
 from selfreg.regulation.losses import (
+    LabelWindows,
     Teacher,
     as_teacher,
+    as_windows,
     cell_cross_entropy,
     cell_segmentation_loss,
     classification_loss,
@@ -28,6 +30,7 @@ __all__ = [
     "Exit",
     "ExitOutputs",
     "ImageHead",
+    "LabelWindows",
     "LossTerms",
     "MultiExit",
     "SelfRegulation",
@@ -35,6 +38,7 @@ __all__ = [
     "Taps",
     "Teacher",
     "as_teacher",
+    "as_windows",
     "cell_cross_entropy",
     "cell_segmentation_loss",
     "class_counts",

@@ -169,15 +169,34 @@ ABSENT_WEIGHT = 4.0
 """What a class that is absent from a window counts beside a present one in `local_presence_loss`."""
 
 _LARGEST_LOG_PROBABILITY = -1e-6
-_NOWHERE = -1e4
-"""The log-probability of a class in void: below any other."""
+_NOWHERE = -1e30
+"""Added to the log-probabilities of a cell of void: below any other, and finite."""
+
+
+class LabelWindows(NamedTuple):
+    """What the labels of one grid say of its windows, without gradient; made by `as_windows`.
+
+    size: (rows, columns) of cells of a window; void: 0 in cells with a valid pixel, far below any log-probability in
+    the others, (N, 1, h, w); present: where class k has a pixel in window W; absent: where it has none, and W has a
+    valid one, both (N, K, h', w') bool.
+    """
+
+    size: tuple[int, int]
+    void: Tensor
+    present: Tensor
+    absent: Tensor
+
+
+@torch.no_grad()
+def as_windows(counts: Tensor, size: tuple[int, int]) -> LabelWindows:
+    """Ask the class counts (N, K, h, w), of which only counts > 0 matters, what occurs in windows of rows x columns."""
+    void = torch.where(counts.amax(dim=1, keepdim=True) > 0, 0.0, _NOWHERE)
+    present = _largest(counts, size) > 0
+    return LabelWindows(size, void, present, present.any(dim=1, keepdim=True) & ~present)
 
 
 def local_presence_loss(
-    log_probabilities: Tensor,
-    counts: Tensor,
-    window: tuple[int, int],
-    average: Literal["class", "pair"] = "class",
+    log_probabilities: Tensor, windows: LabelWindows, average: Literal["class", "pair"] = "class"
 ) -> Tensor:
     """Which classes occur in each window of a class map: every small object counts as much as a large one.
 
@@ -189,18 +208,15 @@ def local_presence_loss(
     A missed object is a class that is present in a window and predicted nowhere in it, a wrong part of a large object
     one that is predicted and absent. The mean over classes, those with such a window in the batch, lets a rare class
     count as much as a common one; average="pair" takes the mean over all pairs of a class and a window in P_k, or in
-    A_k, instead. log_probabilities: log p (N, K, h, w); counts: class pixels of the cells (N, K, h, w), of which only
-    counts > 0 matters; window: (rows, columns) of cells. Windows overlap by half; one without a valid pixel is left
-    out. Source: this project's, after the image-level classification of the multi-exit loss.
+    A_k, instead. log_probabilities: log p (N, K, h, w); windows: of the labels on the same grid. Windows overlap by
+    half; one without a valid pixel is left out. Source: this project's, after the image-level classification of the
+    multi-exit loss.
     """
-    valid = counts.amax(dim=1, keepdim=True) > 0
-    present = _largest(counts, window) > 0
-    known = present.any(dim=1, keepdim=True)
-    log_m = _largest(torch.where(valid, log_probabilities, _NOWHERE), window)
+    log_m = _largest(log_probabilities + windows.void, windows.size)
     log_rest = (-torch.expm1(log_m.clamp(max=_LARGEST_LOG_PROBABILITY))).log()
     mean = _class_mean if average == "class" else _pair_mean
-    missed = mean(-log_m, present)
-    invented = mean(-log_rest, known & ~present)
+    missed = mean(-log_m, windows.present)
+    invented = mean(-log_rest, windows.absent)
     return 0.5 * (missed + ABSENT_WEIGHT * invented)
 
 

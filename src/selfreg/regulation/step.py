@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from selfreg.regulation import losses
-from selfreg.regulation.losses import Teacher, average_cells, common_grid, grid
+from selfreg.regulation.losses import LabelWindows, Teacher, average_cells, common_grid, grid
 from selfreg.regulation.outputs import ExitOutputs
 from selfreg.regulation.targets import CellLabels, class_presence
 
@@ -63,6 +63,7 @@ class Step:
         self._log_p: dict[tuple[int, tuple[int, int], float], Tensor] = {}
         self._cross_entropy: dict[tuple[int, tuple[int, int], float], Tensor] = {}
         self._teachers: dict[tuple[int, tuple[int, int]], Teacher] = {}
+        self._windows: dict[tuple[int, int], LabelWindows] = {}
 
     # --- the terms, one value per exit ---
 
@@ -124,9 +125,10 @@ class Step:
         size = grid(self._compared(index))
         cells = [self.local_presence_window * of / pixels for of, pixels in zip(size, grid(self.labels), strict=True)]
         rows, columns = (min(of, max(2, round(cell))) for of, cell in zip(size, cells, strict=True))
+        if size not in self._windows:
+            self._windows[size] = losses.as_windows(self.cells.counts(size), (rows, columns))
         log_p = self._log_probabilities(index, size, 1.0)
-        counts = self.cells.counts(size)
-        return losses.local_presence_loss(log_p, counts, (rows, columns), self.local_presence_average)
+        return losses.local_presence_loss(log_p, self._windows[size], self.local_presence_average)
 
     def _distill(self, teacher_index: int, index: int) -> Tensor:
         size = common_grid(self._compared(teacher_index), self._compared(index))

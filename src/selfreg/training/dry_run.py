@@ -54,7 +54,7 @@ class DryRun:
             f"whole batch      about {scaled * self.step_seconds:.2f} s and {scaled * self.memory / 2**30:.2f} GiB for "
             f"{self.batch_size} images",
             f"steps per epoch  {self.steps_per_epoch}",
-            f"whole run        about {hours:.1f} hours on this machine",
+            f"whole run        about {hours:.1f} hours on one device of this machine",
         ]
 
 
