@@ -154,9 +154,10 @@ def terms(
     if variant == "feature":
         assert features is not None
         sr_f = sum(feature_distance(student, features[0], counts_at) for student in features[1:])
-    local_presence = sum(
-        presence_in_windows(maps, counts_at(maps), window, height, mean_over) for maps in (*exits, compared)
-    )
+    local_presence = 0.0
+    for maps in (*exits, compared):
+        rows, columns = cells_across(window, maps.shape[2], height), cells_across(window, maps.shape[3], width)
+        local_presence += presence_in_windows(maps, counts_at(maps), (rows, columns), mean_over)
     return {
         "segmentation": segmentation,
         "classification": classification,
@@ -166,26 +167,34 @@ def terms(
     }
 
 
-def presence_in_windows(maps: Array, counts: Array, window: int, label_height: int, mean_over: str) -> float:
-    """Square label maps: windows of `window` pixels, half of it apart, those that begin inside the map."""
-    size = maps.shape[2]
-    cells_across = min(size, max(2, round(window * size / label_height)))
-    step = max(1, cells_across // 2)
-    starts = [0]
-    while starts[-1] + cells_across < size:
-        starts.append(starts[-1] + step)
+def cells_across(window: int, cells: int, pixels: int) -> int:
+    """A window of so many pixels in cells, on a side of `cells` cells that covers `pixels` pixels."""
+    return min(cells, max(2, round(window * cells / pixels)))
+
+
+def starts(cells: int, across: int) -> list[int]:
+    """First cells of the windows, half of one apart, until the last cell is in one."""
+    found = [0]
+    while found[-1] + across < cells:
+        found.append(found[-1] + max(1, across // 2))
+    return found
+
+
+def presence_in_windows(maps: Array, counts: Array, window: tuple[int, int], mean_over: str) -> float:
+    """Logits (N, K, h, w), and windows of rows x columns of their cells."""
+    rows, columns = window
     p = softmax_map(maps)
     present: dict[int, list[float]] = {}
     absent: dict[int, list[float]] = {}
     for n in range(len(maps)):
-        for y in starts:
-            for x in starts:
-                held = counts[n, :, y : y + cells_across, x : x + cells_across]
+        for y in starts(maps.shape[2], rows):
+            for x in starts(maps.shape[3], columns):
+                held = counts[n, :, y : y + rows, x : x + columns]
                 valid = held.sum(axis=0) > 0
                 if not valid.any():
                     continue
                 for k in range(maps.shape[1]):
-                    m = p[n, k, y : y + cells_across, x : x + cells_across][valid].max()
+                    m = p[n, k, y : y + rows, x : x + columns][valid].max()
                     if held[k].any():
                         present.setdefault(k, []).append(-np.log(m))
                     else:

@@ -1,6 +1,5 @@
 """Each equation by hand on two-by-two maps, against torch's own losses, and where nothing is valid."""
 
-from itertools import product
 from math import log
 from typing import Literal
 
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from regulation import slow_terms
 from selfreg.regulation import losses
 from selfreg.regulation.targets import class_counts, class_presence
 
@@ -216,39 +216,6 @@ def test_local_presence_leaves_out_windows_without_a_valid_pixel() -> None:
     assert half.item() == pytest.approx(whole.item())
 
 
-def starts(cells: int, window: int) -> list[int]:
-    """First cells of the windows that overlap by half, until the last cell is in one."""
-    found = [0]
-    while found[-1] + window < cells:
-        found.append(found[-1] + max(1, window // 2))
-    return found
-
-
-def slow_local_presence(log_probabilities: Tensor, counts: Tensor, window: tuple[int, int], average: str) -> float:
-    missed: dict[int, list[float]] = {}
-    invented: dict[int, list[float]] = {}
-    batch, num_classes, height, width = counts.shape
-    for n, top, left in product(range(batch), starts(height, window[0]), starts(width, window[1])):
-        place = (n, slice(None), slice(top, top + window[0]), slice(left, left + window[1]))
-        seen, valid = counts[place], counts[place].sum(0) > 0
-        if not valid.any():
-            continue
-        for k in range(num_classes):
-            largest = log_probabilities[place][k][valid].max().exp().item()
-            if seen[k].any():
-                missed.setdefault(k, []).append(-log(largest))
-            else:
-                invented.setdefault(k, []).append(-log(1 - largest))
-
-    def averaged(values: dict[int, list[float]]) -> float:
-        if average == "class":
-            values = {k: [sum(of_class) / len(of_class)] for k, of_class in values.items()}
-        everything = [value for of_class in values.values() for value in of_class]
-        return sum(everything) / len(everything) if everything else 0.0
-
-    return (averaged(missed) + 4 * averaged(invented)) / 2
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 13), st.integers(1, 13)),
@@ -262,11 +229,12 @@ def test_local_presence_equals_a_loop_over_windows_and_classes(
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 5, (2, *size), generator=generator)
     labels[labels == 4] = VOID
-    log_probabilities = torch.randn(2, 4, *size, generator=generator, dtype=torch.float64).log_softmax(1)
+    logits = torch.randn(2, 4, *size, generator=generator, dtype=torch.float64)
     counts = class_counts(labels, 4, size)
     window = (min(side[0], size[0]), min(side[1], size[1]))
-    loss = losses.local_presence_loss(log_probabilities, losses.as_windows(counts, window), average)
-    assert loss.item() == pytest.approx(slow_local_presence(log_probabilities, counts, window, average))
+    loss = losses.local_presence_loss(logits.log_softmax(1), losses.as_windows(counts, window), average)
+    expected = slow_terms.presence_in_windows(logits.numpy(), counts.numpy(), window, average)
+    assert loss.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("logit", [-200.0, 200.0])

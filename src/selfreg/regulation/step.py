@@ -123,12 +123,8 @@ class Step:
 
     def _local_presence(self, index: int) -> Tensor:
         size = grid(self._compared(index))
-        cells = [self.local_presence_window * of / pixels for of, pixels in zip(size, grid(self.labels), strict=True)]
-        rows, columns = (min(of, max(2, round(cell))) for of, cell in zip(size, cells, strict=True))
-        if size not in self._windows:
-            self._windows[size] = losses.as_windows(self.cells.counts(size), (rows, columns))
         log_p = self._log_probabilities(index, size, 1.0)
-        return losses.local_presence_loss(log_p, self._windows[size], self.local_presence_average)
+        return losses.local_presence_loss(log_p, self._label_windows(size), self.local_presence_average)
 
     def _distill(self, teacher_index: int, index: int) -> Tensor:
         size = common_grid(self._compared(teacher_index), self._compared(index))
@@ -185,6 +181,14 @@ class Step:
             log_p = self._log_probabilities(index, size, temperature)
             self._cross_entropy[key] = losses.cell_cross_entropy(log_p, self.cells.counts(size))
         return self._cross_entropy[key]
+
+    def _label_windows(self, size: tuple[int, int]) -> LabelWindows:
+        if size not in self._windows:
+            pairs = zip(size, grid(self.labels), strict=True)
+            cells = [(of, self.local_presence_window * of / pixels) for of, pixels in pairs]
+            rows, columns = (min(of, max(2, round(across))) for of, across in cells)
+            self._windows[size] = losses.as_windows(self.cells.counts(size), (rows, columns))
+        return self._windows[size]
 
     def _teacher(self, index: int, size: tuple[int, int]) -> Teacher:
         if (index, size) not in self._teachers:
