@@ -194,11 +194,11 @@ def presence_in_windows(maps: Array, counts: Array, window: tuple[int, int], mea
                 if not valid.any():
                     continue
                 for k in range(maps.shape[1]):
-                    m = p[n, k, y : y + rows, x : x + columns][valid].max()
+                    given = p[n, k, y : y + rows, x : x + columns]
                     if held[k].any():
-                        present.setdefault(k, []).append(-np.log(m))
+                        present.setdefault(k, []).append(-np.log(given[held[k] > 0].max()))
                     else:
-                        absent.setdefault(k, []).append(-np.log(1 - m))
+                        absent.setdefault(k, []).append(-np.log(1 - given[valid].max()))
     if mean_over == "class":
         missed, invented = (sum(np.mean(of) for of in by.values()) / max(len(by), 1) for by in (present, absent))
     else:

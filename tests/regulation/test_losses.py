@@ -1,17 +1,14 @@
 """Each equation by hand on two-by-two maps, against torch's own losses, and where nothing is valid."""
 
 from math import log
-from typing import Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from regulation import slow_terms
 from selfreg.regulation import losses
+from selfreg.regulation.local_presence import as_windows, local_presence_loss
 from selfreg.regulation.targets import class_counts, class_presence
 
 VOID = 255
@@ -171,85 +168,6 @@ def test_features_are_compared_by_direction() -> None:
     assert losses.feature_loss(student, teacher, VALID).item() == pytest.approx((0 + 2 + 4) / 3)
 
 
-def test_local_presence_asks_for_every_class_of_a_window_and_for_no_other() -> None:
-    # class 0 is sure in one of three cells, class 1 in another: the void cell's opinion is not asked for
-    window = log_p(SURE, EVEN, OTHER, [-9.0, 9.0])
-    both = losses.local_presence_loss(window, losses.as_windows(COUNTS, (2, 2)))
-    assert both.item() == pytest.approx(-log(0.75) / 2)
-    only_zero = class_counts(torch.tensor([[[0, 0], [VOID, VOID]]]), 2, (2, 2))
-    one = losses.local_presence_loss(window, losses.as_windows(only_zero, (2, 2)))
-    assert one.item() == pytest.approx((-log(0.75) + 4 * -log(1 - 0.5)) / 2)
-
-
-def test_local_presence_counts_a_small_object_as_much_as_a_large_one() -> None:
-    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
-    labels[0, 1, 2] = 1
-    logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    loss = losses.local_presence_loss(logits.log_softmax(1), losses.as_windows(class_counts(labels, 2, (4, 4)), (4, 4)))
-    assert loss.item() == pytest.approx(log(2) / 2)
-    seen = torch.zeros(1, 2, 4, 4)
-    seen[0, 1, 1, 2] = 30.0
-    seen[0, 0, 3, 3] = 30.0
-    found = losses.local_presence_loss(seen.log_softmax(1), losses.as_windows(class_counts(labels, 2, (4, 4)), (4, 4)))
-    assert found.item() == pytest.approx(0, abs=1e-6)
-
-
-def test_local_presence_counts_a_rare_class_as_much_as_a_common_one() -> None:
-    labels = torch.zeros(1, 2, 8, dtype=torch.int64)
-    labels[0, 0, 7] = 1  # in one window of seven
-    ignored = torch.tensor([log(3.0), 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 8)
-    loss = losses.local_presence_loss(
-        ignored.log_softmax(1), losses.as_windows(class_counts(labels, 2, (2, 8)), (2, 2))
-    )
-    missed = (-log(0.75) - log(0.25)) / 2
-    assert loss.item() == pytest.approx((missed + 4 * -log(0.75)) / 2)
-
-
-def test_local_presence_leaves_out_windows_without_a_valid_pixel() -> None:
-    labels = torch.zeros(1, 2, 4, dtype=torch.int64)
-    labels[0, :, 2:] = VOID
-    sure = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 4)
-    half = losses.local_presence_loss(sure.log_softmax(1), losses.as_windows(class_counts(labels, 2, (2, 4)), (2, 2)))
-    whole = losses.local_presence_loss(
-        sure.log_softmax(1), losses.as_windows(class_counts(labels * 0, 2, (2, 4)), (2, 2))
-    )
-    assert half.item() == pytest.approx(whole.item())
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.tuples(st.integers(1, 13), st.integers(1, 13)),
-    side=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    average=st.sampled_from(["class", "pair"]),
-    seed=st.integers(0, 1000),
-)
-def test_local_presence_equals_a_loop_over_windows_and_classes(
-    size: tuple[int, int], side: tuple[int, int], average: Literal["class", "pair"], seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 5, (2, *size), generator=generator)
-    labels[labels == 4] = VOID
-    logits = torch.randn(2, 4, *size, generator=generator, dtype=torch.float64)
-    counts = class_counts(labels, 4, size)
-    window = (min(side[0], size[0]), min(side[1], size[1]))
-    loss = losses.local_presence_loss(logits.log_softmax(1), losses.as_windows(counts, window), average)
-    expected = slow_terms.presence_in_windows(logits.numpy(), counts.numpy(), window, average)
-    assert loss.item() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("logit", [-200.0, 200.0])
-def test_local_presence_is_finite_and_has_a_gradient_where_a_class_is_missed_with_certainty(logit: float) -> None:
-    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
-    logits = torch.zeros(1, 2, 2, 2)
-    logits[:, 1] = logit
-    logits.requires_grad_()
-    loss = losses.local_presence_loss(logits.log_softmax(1), losses.as_windows(class_counts(labels, 2, (2, 2)), (2, 2)))
-    assert torch.isfinite(loss)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert torch.isfinite(gradient).all()
-    assert bool(gradient.any()) == (logit > 0)
-
-
 def test_nothing_valid_gives_zero_with_a_graph() -> None:
     logits = torch.randn(1, 2, 2, 2, requires_grad=True)
     log_probabilities = logits.log_softmax(1)
@@ -264,7 +182,7 @@ def test_nothing_valid_gives_zero_with_a_graph() -> None:
         losses.classification_loss(logits.mean((2, 3)), torch.zeros(1, 2), torch.tensor([False])),
         losses.distillation_loss(log_probabilities, teacher, nothing),
         losses.distillation_loss(log_probabilities, teacher, nothing, losses.verified_gate(counts.sum(1), teacher)),
-        losses.local_presence_loss(log_probabilities, losses.as_windows(counts, (2, 2))),
+        local_presence_loss(log_probabilities, as_windows(counts, (2, 2))),
         losses.hard_label_loss(log_probabilities, logits, nothing),
         losses.presence_distillation_loss(logits.mean((2, 3)), torch.zeros(1, 2), torch.tensor([False])),
         losses.feature_loss(logits, logits, nothing),

@@ -2,18 +2,16 @@
 
 from selfreg.regulation.dry_run import Tap
 from selfreg.regulation.exits import ClassMapExit, Exit, ImageHead
+from selfreg.regulation.local_presence import LabelWindows, as_windows, local_presence_loss
 from selfreg.regulation.losses import (
-    LabelWindows,
     Teacher,
     as_teacher,
-    as_windows,
     cell_cross_entropy,
     cell_segmentation_loss,
     classification_loss,
     distillation_loss,
     feature_loss,
     hard_label_loss,
-    local_presence_loss,
     presence_distillation_loss,
     segmentation_loss,
     verified_gate,

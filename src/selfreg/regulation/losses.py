@@ -8,7 +8,7 @@ probabilities of student and teacher, t(u) the class fractions of the labels in 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -163,83 +163,6 @@ def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     """
     similarity = F.cosine_similarity(full_precision(student), full_precision(teacher).detach(), dim=1, eps=1e-6)
     return ratio((valid * (2 - 2 * similarity)).sum(), valid.sum())
-
-
-ABSENT_WEIGHT = 4.0
-"""What a class that is absent from a window counts beside a present one in `local_presence_loss`."""
-
-_LARGEST_LOG_PROBABILITY = -1e-6
-_NOWHERE = -1e30
-"""Added to the log-probabilities of a cell of void: below any other, and finite."""
-
-
-class LabelWindows(NamedTuple):
-    """What the labels of one grid say of its windows, without gradient; made by `as_windows`.
-
-    size: (rows, columns) of cells of a window; void: 0 in cells with a valid pixel, far below any log-probability in
-    the others, (N, 1, h, w); present: where class k has a pixel in window W; absent: where it has none, and W has a
-    valid one, both (N, K, h', w') bool.
-    """
-
-    size: tuple[int, int]
-    void: Tensor
-    present: Tensor
-    absent: Tensor
-
-
-@torch.no_grad()
-def as_windows(counts: Tensor, size: tuple[int, int]) -> LabelWindows:
-    """Ask the class counts (N, K, h, w), of which only counts > 0 matters, what occurs in windows of rows x columns."""
-    void = torch.where(counts.amax(dim=1, keepdim=True) > 0, 0.0, _NOWHERE)
-    present = _largest(counts, size) > 0
-    return LabelWindows(size, void, present, present.any(dim=1, keepdim=True) & ~present)
-
-
-def local_presence_loss(
-    log_probabilities: Tensor, windows: LabelWindows, average: Literal["class", "pair"] = "class"
-) -> Tensor:
-    """Which classes occur in each window of a class map: every small object counts as much as a large one.
-
-    With m_k(W) = max_{u in W} p_k(u) over the cells with a valid pixel, P_k the windows in which class k has a pixel
-    and A_k all others:
-
-        L = 1/2 (mean_k mean_{W in P_k} - log m_k(W)  +  4 mean_k mean_{W in A_k} - log(1 - m_k(W)))
-
-    A missed object is a class that is present in a window and predicted nowhere in it, a wrong part of a large object
-    one that is predicted and absent. The mean over classes, those with such a window in the batch, lets a rare class
-    count as much as a common one; average="pair" takes the mean over all pairs of a class and a window in P_k, or in
-    A_k, instead. log_probabilities: log p (N, K, h, w); windows: of the labels on the same grid. Windows overlap by
-    half; one without a valid pixel is left out. Source: this project's, after the image-level classification of the
-    multi-exit loss.
-    """
-    log_m = _largest(log_probabilities + windows.void, windows.size)
-    log_rest = (-torch.expm1(log_m.clamp(max=_LARGEST_LOG_PROBABILITY))).log()
-    mean = _class_mean if average == "class" else _pair_mean
-    missed = mean(-log_m, windows.present)
-    invented = mean(-log_rest, windows.absent)
-    return 0.5 * (missed + ABSENT_WEIGHT * invented)
-
-
-def _largest(maps: Tensor, window: tuple[int, int]) -> Tensor:
-    """The largest value in each window of maps (N, K, h, w); windows overlap by half."""
-    step = (max(1, window[0] // 2), max(1, window[1] // 2))
-    if window == (2 * step[0], 2 * step[1]) and all(of > by for of, by in zip(grid(maps), step, strict=True)):
-        # Halves first, each of which two windows share: reads every cell once and not four times.
-        return F.max_pool2d(F.max_pool2d(maps, step, step, ceil_mode=True), 2, 1)
-    return F.max_pool2d(maps, window, step, ceil_mode=True)
-
-
-def _class_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """The mean over classes of each one's mean over its counted places, (N, K, h, w); classes without any left out."""
-    everywhere = (0, 2, 3)
-    places = mean_over_processes(counted.sum(dim=everywhere).to(values))
-    means = torch.where(counted, values, 0.0).sum(dim=everywhere) / torch.where(places > 0, places, 1.0)
-    return means.sum() / (places > 0).sum().clamp_min(1)
-
-
-def _pair_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """The mean over the counted ones, of whatever class, (N, K, h, w)."""
-    return ratio(torch.where(counted, values, 0.0).sum(), counted.sum())
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

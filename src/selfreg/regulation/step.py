@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from selfreg.regulation import losses
-from selfreg.regulation.losses import LabelWindows, Teacher, average_cells, common_grid, grid
+from selfreg.regulation.local_presence import LabelWindows, as_windows, local_presence_loss
+from selfreg.regulation.losses import Teacher, average_cells, common_grid, grid
 from selfreg.regulation.outputs import ExitOutputs
 from selfreg.regulation.targets import CellLabels, class_presence
 
@@ -124,7 +125,7 @@ class Step:
     def _local_presence(self, index: int) -> Tensor:
         size = grid(self._compared(index))
         log_p = self._log_probabilities(index, size, 1.0)
-        return losses.local_presence_loss(log_p, self._label_windows(size), self.local_presence_average)
+        return local_presence_loss(log_p, self._label_windows(size), self.local_presence_average)
 
     def _distill(self, teacher_index: int, index: int) -> Tensor:
         size = common_grid(self._compared(teacher_index), self._compared(index))
@@ -187,7 +188,7 @@ class Step:
             pairs = zip(size, grid(self.labels), strict=True)
             cells = [(of, self.local_presence_window * of / pixels) for of, pixels in pairs]
             rows, columns = (min(of, max(2, round(across))) for of, across in cells)
-            self._windows[size] = losses.as_windows(self.cells.counts(size), (rows, columns))
+            self._windows[size] = as_windows(self.cells.counts(size), (rows, columns))
         return self._windows[size]
 
     def _teacher(self, index: int, size: tuple[int, int]) -> Teacher:
