@@ -19,7 +19,7 @@ ABSENT_WEIGHT = 4.0
 
 _LARGEST_LOG_PROBABILITY = -1e-6
 _ELSEWHERE = -100.0
-"""Added to the log-probabilities of a class where it is not: below any of float32 where it is, and taken off again."""
+"""Added to log p of a class where it is not, and taken off again: e^-100 is nothing beside p where the class is."""
 _VOID = -1e30
 
 
