@@ -17,14 +17,14 @@ VOID = 255
 
 def test_local_presence_asks_for_every_class_where_it_is_and_for_no_other() -> None:
     # p_0 of four cells; class 1 is surest where it is not, and the void cell's opinion is not asked for
-    p = torch.tensor([0.75, 0.1, 0.25, 1e-4])
+    p = torch.tensor([0.75, 0.1, 0.25, 1e-4], dtype=torch.float64)
     log_p = torch.stack([p, 1 - p]).view(1, 2, 2, 2).log()
     counts = class_counts(torch.tensor([[[0, 0], [1, VOID]]]), 2, (2, 2))
     both = local_presence_loss(log_p, as_windows(counts, (2, 2)))
     assert both.item() == pytest.approx(-log(0.75) / 2)
     only_zero = class_counts(torch.tensor([[[0, 0], [VOID, VOID]]]), 2, (2, 2))
     one = local_presence_loss(log_p, as_windows(only_zero, (2, 2)))
-    assert one.item() == pytest.approx((-log(0.75) + 4 * -log(1 - 0.9)) / 2, rel=1e-5)
+    assert one.item() == pytest.approx((-log(0.75) + 4 * -log(1 - 0.9)) / 2)
 
 
 def test_local_presence_counts_a_small_object_as_much_as_a_large_one() -> None:
@@ -44,10 +44,10 @@ def test_local_presence_counts_a_small_object_as_much_as_a_large_one() -> None:
 def test_local_presence_counts_a_rare_class_as_much_as_a_common_one() -> None:
     labels = torch.zeros(1, 2, 8, dtype=torch.int64)
     labels[0, 0, 7] = 1  # in one window of seven
-    ignored = torch.tensor([log(3.0), 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 8)
+    ignored = torch.tensor([log(3.0), 0.0], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 2, 8)
     loss = local_presence_loss(ignored.log_softmax(1), as_windows(class_counts(labels, 2, (2, 8)), (2, 2)))
     missed = (-log(0.75) - log(0.25)) / 2
-    assert loss.item() == pytest.approx((missed + 4 * -log(0.75)) / 2, rel=1e-5)
+    assert loss.item() == pytest.approx((missed + 4 * -log(0.75)) / 2)
 
 
 def test_local_presence_leaves_out_windows_without_a_valid_pixel() -> None:
@@ -80,7 +80,7 @@ def test_local_presence_equals_a_loop_over_windows_and_classes(
     assert loss.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("logit", [-200.0, -60.0, 60.0, 90.0])
+@pytest.mark.parametrize("logit", [-200.0, 200.0])
 def test_local_presence_is_finite_and_has_a_gradient_where_a_class_is_missed_with_certainty(logit: float) -> None:
     labels = torch.zeros(1, 2, 2, dtype=torch.int64)
     logits = torch.zeros(1, 2, 2, 2)
@@ -90,4 +90,4 @@ def test_local_presence_is_finite_and_has_a_gradient_where_a_class_is_missed_wit
     assert torch.isfinite(loss)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(gradient).all()
-    assert (gradient.abs().max().item() > 0.1) == (logit > 0)
+    assert bool(gradient.any()) == (logit > 0)
