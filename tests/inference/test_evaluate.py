@@ -77,7 +77,9 @@ def test_a_split_predicted_in_shares_gives_the_same_file(
     capsys.readouterr()
 
 
-def test_other_data_of_the_same_names_are_predicted_anew(runs: tuple[Run, Run], tmp_path: Path) -> None:
+def test_other_data_of_the_same_names_are_predicted_anew_and_named_beside_the_numbers(
+    runs: tuple[Run, Run], tmp_path: Path
+) -> None:
     run = runs[0]
     assert selfreg("evaluate", run.folder) == 0
     maps = {path: path.read_bytes() for path in run.prediction_folder("val", "last").glob("*.png")}
@@ -92,6 +94,8 @@ def test_other_data_of_the_same_names_are_predicted_anew(runs: tuple[Run, Run], 
     (others / "labels.json").write_text(json.dumps({"classes": run.info().class_names, "void": 255}))
     data = f"data={{kind: folder, root: {others}}}"
     assert selfreg("evaluate", run.folder, "--set", data) == 0
+    told = json.loads(run.evaluation_path("val").read_text())["data"]
+    assert told == {"kind": "folder", "root": str(others.resolve()), "options": {}}
     first, second = (run.prediction_folder("val", "last") / f"{name}.png" for name in source.ids[:2])
     assert first.read_bytes() == maps[second]
     assert selfreg("evaluate", run.folder) == 0

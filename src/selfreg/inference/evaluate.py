@@ -51,14 +51,18 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     allow_code: bool = False,
 ) -> dict[str, Any]:
-    """Predict and score a split; write and return RUN/evaluation/SPLIT.json (see `selfreg.evaluation.summarise`)."""
+    """Predict and score a split; write and return RUN/evaluation/SPLIT.json.
+
+    The numbers are those of `selfreg.evaluation.summarise`; beside them stand the split, the weights (last or best)
+    and the data: kind, root and options of the section `data`.
+    """
     run = Run.open(folder, allow_code=allow_code)
     config = run.config(overrides)
     split = split or config.data.val_split
     source = run.source(split, overrides)
     predictions = predict_source(run, source, config.data, split, which)
     result = summarise(score_folder(source, predictions), source.labels.class_names)
-    result = {**result, "split": split, "weights": which}
+    result = {**result, "split": split, "weights": which, "data": _told(config.data)}
     write_json(run.evaluation_path(split), result)
     return result
 
@@ -106,11 +110,16 @@ def predict_source(
 def _note_data(folder: Path, data: DataConfig) -> Path:
     """The file beside the class maps that says which data they are of; it is as old as what it says."""
     path = folder / "data.json"
-    root = None if data.root is None else str(data.root.resolve())
-    said = json.dumps({"kind": data.kind, "root": root, "options": data.options}, sort_keys=True, default=str) + "\n"
+    said = json.dumps(_told(data), sort_keys=True) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != said:
         write_text(path, said)
     return path
+
+
+def _told(data: DataConfig) -> dict[str, Any]:
+    """Which data numbers and class maps are of."""
+    root = None if data.root is None else str(data.root.resolve())
+    return {"kind": data.kind, "root": root, "options": data.model_dump(mode="json")["options"]}
 
 
 def _is_newer(path: Path, stamp: float) -> bool:
