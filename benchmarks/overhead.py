@@ -3,6 +3,7 @@
     python benchmarks/overhead.py --quick            # DeepLabV3+ ResNet-50, 512 x 512, K = 19: three minutes
     python benchmarks/overhead.py                    # and OCRNet, K = 19, 21 and 150, more rounds
     python benchmarks/overhead.py --parts            # where the time goes: each exit, each part of the objective
+    python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
     python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
 Arms: base, the plain network; MEA, its exits with the multi-exit loss alone; full, MEA with both self-regulation losses
@@ -24,7 +25,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,9 @@ class AuthorsExit(nn.Module):
         return class_map, self.image_head(class_map), class_map[:, :0]
 
 
-def with_authors_exits(network: nn.Module, num_classes: int) -> MultiExit:
+def with_authors_exits(network: nn.Module, num_classes: int, taps: Literal["auto"] | list[str]) -> MultiExit:
     """Wrap a network and put the authors' exits in the place of ours, on the same taps."""
-    model = MultiExit(network, num_classes)
+    model = MultiExit(network, num_classes, taps)
     for index, tap in enumerate(model.taps):
         if not tap.is_class_map:
             model.exits[index] = AuthorsExit(tap.channels, num_classes).to(next(network.parameters()).device)
@@ -93,9 +94,10 @@ class Bench:
         blocks = torch.randint(0, num_classes, (batch, size // 16, size // 16), device=self.device)
         self.labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
         self.labels[:, : size // 16] = 255
-        self.regulated = MultiExit(copy.deepcopy(network), num_classes)
-        full = MultiExit(copy.deepcopy(network), num_classes)
-        authors = with_authors_exits(copy.deepcopy(network), num_classes)
+        taps = arguments.taps
+        self.regulated = MultiExit(copy.deepcopy(network), num_classes, taps)
+        full = MultiExit(copy.deepcopy(network), num_classes, taps)
+        authors = with_authors_exits(copy.deepcopy(network), num_classes, taps)
         self.steps = {
             "base": self._plain(network),
             "MEA": self._regulated(self.regulated, SelfRegulation(**_ALONE)),
@@ -267,6 +269,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help="where the time goes, instead of the comparison")
     parser.add_argument("--networks", nargs="+", default=["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"])
     parser.add_argument("--classes", nargs="+", type=int, default=[19, 21, 150])
+    parser.add_argument("--taps", nargs="+", default="auto", help="modules that carry the exits, shallow to deep")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
