@@ -36,7 +36,7 @@ from PIL import Image
 from safetensors import safe_open
 
 # imported once, for all the processes
-import selfreg.study.ladder
+import selfreg.study.study
 import selfreg.training.fit
 import selfreg.weak.pipeline  # noqa: F401
 from selfreg.cli import main as main_of_selfreg

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fixtures.folder import write_folder
-from selfreg.ending import Interrupted, end_well
+from selfreg.termination import Interrupted, end_well
 from tiny import selfreg, write_config
 
 
@@ -134,7 +134,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         "import os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
-        "from selfreg.ending import follow_parent\n"
+        "from selfreg.termination import follow_parent\n"
         "if __name__ == '__main__':\n"
         "    with ProcessPoolExecutor(1, get_context('forkserver'), follow_parent) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from fixtures.folder import write_folder
+from selfreg.config.weak import ClassifierConfig
 from selfreg.networks import build_network
 from selfreg.run import Run
 from selfreg.weak.classifier_network import build_classifier
-from selfreg.weak_config import ClassifierConfig
 from tiny import selfreg, write_config
 
 FACTORY = """

@@ -30,53 +30,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from selfreg.config import Config, dump_config, load_config
-from selfreg.data import Labels, Source, open_pseudo_labels
-from selfreg.data.opening import TAGGED_KINDS, open_source
+from selfreg.data import Labels, Source
 from selfreg.files import locked, read_json, remove_leftovers, whole_file, write_json, write_text
-from selfreg.networks import build_network, preprocessing, runs_own_code
+from selfreg.networks import runs_own_code
 from selfreg.networks.pretrained import faulty
+from selfreg.opening import build_from_config, open_split
 
 Weights = Literal["last", "best"]
-
-
-def open_split(config: Config, split: str) -> Source:
-    """A split of the configured data. Raises ValueError for data that are not as they should be."""
-    data = config.data
-    return open_source(data.kind, data.root, split, **data.options)
-
-
-def open_training_split(config: Config) -> Source:
-    """The training split, its masks those of `data.pseudo` where that is given (see `open_pseudo_labels`)."""
-    data = config.data
-    if data.pseudo is None:
-        return open_split(config, data.train_split)
-    return open_pseudo_labels(open_tagged_split(config), data.pseudo, confidence=data.confidence)
-
-
-def open_tagged_split(config: Config) -> Source:
-    """The training split with its image-level tags and without masks: whatever is read of it is void.
-
-    Raises ValueError for data that have no tags.
-    """
-    data = config.data
-    if data.kind not in TAGGED_KINDS:
-        raise ValueError(
-            f"data.kind {data.kind} has no image-level tags to read without masks: use {', '.join(TAGGED_KINDS)}"
-        )
-    return open_source(data.kind, data.root, data.train_split, **{**data.options, "tags_only": True})
-
-
-def input_statistics(config: Config) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of the input: the configured ones, or those of the network's pretrained weights."""
-    mean, std = preprocessing(config.network.name, pretrained=config.network.pretrained, **config.network.options)
-    return config.data.mean or mean, config.data.std or std
-
-
-def build_from_config(config: Config, num_classes: int, *, pretrained: bool = True) -> nn.Module:
-    """The plain network, its first weights drawn from the seed; `pretrained=False` leaves pretrained weights out."""
-    torch.manual_seed(config.seed)
-    weights = config.network.pretrained if pretrained else False
-    return build_network(config.network.name, num_classes, pretrained=weights, **config.network.options)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from selfreg.data import Scenes
-from selfreg.data.painting import Canvas, ellipse, polygon, rectangle, stroke
+from selfreg.data.scenes.painting import Canvas, ellipse, polygon, rectangle, stroke
 
 
 def test_a_scene_depends_on_seed_split_and_index_alone() -> None:

@@ -23,7 +23,7 @@ import yaml
 from fixtures.folder import write_folder
 from selfreg.cli import app
 from selfreg.config import parse_config
-from selfreg.data.opening import KINDS
+from selfreg.data.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,7 +96,7 @@ SETUP: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.fixture
 def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder to work in, a home with a data set `~/mydata`, and no download of weights."""
-    monkeypatch.setattr("selfreg.data.opening.KINDS", dict(KINDS))
+    monkeypatch.setattr("selfreg.data.kinds.KINDS", dict(KINDS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)

@@ -15,7 +15,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from selfreg.config import load_config
-from selfreg.run import Run, open_split
+from selfreg.opening import open_split
+from selfreg.run import Run
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader, validation_loader
 from selfreg.training.processes import check_strategy, share_batch_norm

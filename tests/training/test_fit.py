@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from selfreg.config import load_config
-from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split
+from selfreg.opening import build_from_config, input_statistics, open_split
+from selfreg.run import Run, RunInfo
 from selfreg.training import train
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader

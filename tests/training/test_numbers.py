@@ -80,7 +80,7 @@ def test_a_skipped_batch_changes_no_weight(tmp_path: Path, break_loss: BreakLoss
     config = folder_config(tmp_path, training={"skip_non_finite": 100, "epochs": 1, "weight_decay": 0.5})
     assert selfreg("train", config, "--out", tmp_path / "run") == 0
     run = Run.open(tmp_path / "run")
-    from selfreg.run import build_from_config
+    from selfreg.opening import build_from_config
 
     first = build_from_config(run.config(), 3).state_dict()
     last = run.network().state_dict()

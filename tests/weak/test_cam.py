@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from selfreg.config.weak import CamConfig, ClassifierConfig
 from selfreg.regulation import MultiExit
 from selfreg.weak.cam import activation_maps, by_class_maximum, grid_of, merged_maps
 from selfreg.weak.classifier_network import ClassifierNetwork, build_classifier, class_maps, show_exits, tag_loss
-from selfreg.weak_config import CamConfig, ClassifierConfig
 
 BACKBONE = "mobilenetv3_small_050"
 

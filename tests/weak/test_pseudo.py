@@ -19,8 +19,9 @@ from selfreg.config import load_config
 from selfreg.data import PseudoLabels
 from selfreg.files import locked
 from selfreg.inference.evaluate import evaluate_folders
-from selfreg.run import Run, build_from_config, open_training_split
-from selfreg.study import ladder
+from selfreg.opening import build_from_config, open_training_split
+from selfreg.run import Run
+from selfreg.study import study
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
 from selfreg.training.task import SegmentationTask
@@ -272,9 +273,9 @@ def test_a_study_needs_no_training_masks(made: Path, data: Path, tmp_path: Path)
     shutil.copytree(data, tmp_path / "set")
     shutil.rmtree(tmp_path / "set" / "masks" / "train")
     config = write_weak_config(tmp_path, tmp_path / "set")
-    assert len(ladder._open(load_config(config, [f"data.pseudo={made}"]))) == 4
+    assert len(study._open(load_config(config, [f"data.pseudo={made}"]))) == 4
     with pytest.raises(ValueError, match="masks"):
-        ladder._open(load_config(config))
+        study._open(load_config(config))
 
 
 def test_training_without_the_masks_says_which_is_missing(data: Path, tmp_path: Path) -> None:

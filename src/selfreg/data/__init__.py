@@ -1,11 +1,9 @@
 """Image-mask pairs: reading, checking, transforming, loading."""
 
-from selfreg.data.checks import check_data
-from selfreg.data.data_report import DataReport
 from selfreg.data.folder import Folder
+from selfreg.data.kinds import find_splits, guess_kind, open_source
 from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels, voc_palette
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
-from selfreg.data.opening import find_splits, guess_kind, open_source
 from selfreg.data.pairs import FilePairs
 from selfreg.data.pseudo_labels import PseudoLabels, open_pseudo_labels
 from selfreg.data.reading import read_image, read_mask, read_pair
@@ -17,7 +15,6 @@ __all__ = [
     "IGNORE_INDEX",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
-    "DataReport",
     "Draw",
     "EvaluationSet",
     "FilePairs",
@@ -30,7 +27,6 @@ __all__ = [
     "Source",
     "TrainingSet",
     "TrainingTransform",
-    "check_data",
     "collate_padded",
     "find_splits",
     "full_palette",

@@ -14,9 +14,9 @@ from rich.progress import track
 
 from selfreg.data import Labels, Pair, Source, read_image, read_mask
 from selfreg.data.pairs import leads_out
-from selfreg.ending import follow_parent
 from selfreg.evaluation import ImageResult, evaluate_image
 from selfreg.inference.predict import IMAGE_SUFFIXES
+from selfreg.termination import follow_parent
 
 # starting a process costs as much as scoring this many small images
 _IMAGES_PER_PROCESS = 64

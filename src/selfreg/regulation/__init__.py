@@ -1,6 +1,5 @@
 """The method: taps, exits and losses by which a network regulates itself while it trains; needs torch alone."""
 
-from selfreg.regulation.dry_run import Tap
 from selfreg.regulation.exits import ClassMapExit, Exit, ImageHead
 from selfreg.regulation.local_presence import LabelWindows, as_windows, local_presence_loss
 from selfreg.regulation.losses import (
@@ -19,6 +18,7 @@ from selfreg.regulation.losses import (
 from selfreg.regulation.multi_exit import MultiExit
 from selfreg.regulation.objective import LossTerms, SelfRegulation
 from selfreg.regulation.outputs import ExitOutputs, main_output
+from selfreg.regulation.tap import Tap
 from selfreg.regulation.taps import Taps, find_taps
 from selfreg.regulation.targets import CellLabels, class_counts, class_fractions, class_presence
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from selfreg.regulation.dry_run import Tap, find_own_map
 from selfreg.regulation.exits import ClassMapExit, Exit
 from selfreg.regulation.outputs import ExitOutputs, main_output
+from selfreg.regulation.probe import find_own_map
+from selfreg.regulation.tap import Tap
 from selfreg.regulation.taps import Taps, check_names, find_taps, pick
 
 FINEST_STRIDE = 4

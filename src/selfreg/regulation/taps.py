@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from selfreg.regulation.dry_run import Tap, observe
 from selfreg.regulation.outputs import main_output
+from selfreg.regulation.probe import observe
+from selfreg.regulation.tap import Tap
 
 AUTO_TAPS = 4
 

@@ -1,1 +1,1 @@
-"""Several runs side by side: comparisons, the demonstration, and studies of arms and seeds."""
+"""Studies: arms x seeds, trained and compared with intervals."""

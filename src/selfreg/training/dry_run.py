@@ -11,8 +11,8 @@ from torch import Tensor
 
 from selfreg.config import Config
 from selfreg.networks import build_network
+from selfreg.opening import open_split, open_training_split
 from selfreg.regulation import MultiExit, Taps
-from selfreg.run import open_split, open_training_split
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
 from selfreg.training.optimiser import make_optimizer, parameter_groups

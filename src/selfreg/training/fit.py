@@ -20,7 +20,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from selfreg.config import Config
 from selfreg.data import Source
 from selfreg.data.source import HasFiles, item_name
-from selfreg.run import Run, RunInfo, build_from_config, input_statistics, open_split, open_training_split
+from selfreg.opening import build_from_config, input_statistics, open_split, open_training_split
+from selfreg.run import Run, RunInfo
 from selfreg.training.checkpoints import Checkpoints
 from selfreg.training.loaders import training_loader, validation_loader
 from selfreg.training.processes import check_strategy, ending_together, share_batch_norm

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from selfreg.config.weak import AffinityOptions
 from selfreg.data import normalise
 from selfreg.files import whole_file
 from selfreg.regulation import MultiExit
@@ -19,7 +20,6 @@ from selfreg.weak.refinement import AffinityNetwork, load_affinity, train_affini
 from selfreg.weak.scores import VOID, Scores, class_map, confidence_map
 from selfreg.weak.stages import Stage
 from selfreg.weak.tagged import TaggedImages
-from selfreg.weak_config import AffinityOptions
 
 
 def affinity_refinement(

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from selfreg.config.weak import CamConfig
 from selfreg.data import normalise
 from selfreg.weak.classifier_network import class_maps
 from selfreg.weak.scores import Scores, save_scores
 from selfreg.weak.tagged import TaggedImages
-from selfreg.weak_config import CamConfig
 
 # the maps are stored on a grid this much coarser than the image; the network's own is coarser still
 GRID_STRIDE = 4

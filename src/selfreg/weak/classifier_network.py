@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
+from selfreg.config.weak import ClassifierConfig
 from selfreg.networks import load_backbone_weights, refuse_loading_options
 from selfreg.networks.blocks import DilatedBackbone
 from selfreg.regulation import ExitOutputs, MultiExit
-from selfreg.weak_config import ClassifierConfig
 
 
 class ClassifierNetwork(nn.Module):

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from selfreg.config import Config, dump_config
+from selfreg.config.weak import AffinityOptions
 from selfreg.files import locked, write_json, write_text
 from selfreg.weak.affinity import affinity_refinement
 from selfreg.weak.cam import write_activation_maps
@@ -23,7 +24,6 @@ from selfreg.weak.scores import class_map, with_background
 from selfreg.weak.scoring import MaskOf, StageScore, count_pairs, open_scoring_source, score_of, sweep_thresholds
 from selfreg.weak.stages import data_key, key_of, make_stage
 from selfreg.weak.tagged import TaggedImages, open_tagged
-from selfreg.weak_config import AffinityOptions
 
 
 @dataclass(frozen=True)

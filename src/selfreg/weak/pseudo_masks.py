@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from selfreg.config.weak import PseudoConfig
 from selfreg.data import Labels, read_mask
 from selfreg.data.pseudo_labels import CONFIDENCE_FOLDER, MASK_FOLDER
 from selfreg.files import remove_leftovers, whole_file, write_json, write_text
@@ -25,7 +26,6 @@ from selfreg.inference.predict import save_index_png
 from selfreg.weak.refine import ReadScores
 from selfreg.weak.scores import VOID, class_map, confidence_map
 from selfreg.weak.tagged import TaggedImages
-from selfreg.weak_config import PseudoConfig
 
 
 @dataclass(frozen=True)

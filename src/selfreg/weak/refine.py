@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfreg.config.weak import RefinementStep
 from selfreg.weak.scores import Scores, load_scores, save_scores
 from selfreg.weak.tagged import TaggedImages
-from selfreg.weak_config import RefinementStep
 
 Refine = Callable[[NDArray[np.uint8], Tensor], Tensor]
 ReadScores = Callable[[int], Scores]

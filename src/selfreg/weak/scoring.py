@@ -15,7 +15,7 @@ from selfreg.config import Config
 from selfreg.data import Source
 from selfreg.evaluation.maps import compact, pair_counts
 from selfreg.evaluation.scores import divide, intersection_over_union, mean_over_classes
-from selfreg.run import open_split
+from selfreg.opening import open_split
 from selfreg.weak.refine import ReadScores
 from selfreg.weak.scores import VOID
 

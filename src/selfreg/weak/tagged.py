@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from selfreg.config import Config
 from selfreg.data import Labels, Pair, Source, read_image
-from selfreg.run import open_tagged_split
+from selfreg.opening import open_tagged_split
 
 BACKGROUND = "background"
 

@@ -7,11 +7,11 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg.comparison.compare import Comparison
 from selfreg.data import Pair
 from selfreg.evaluation import FailureCase, failure_cases
 from selfreg.inference.scoring import background_of, read_prediction
 from selfreg.report.content import Case, Kind
-from selfreg.study.compare import Comparison
 
 _KINDS: dict[str, Kind] = {
     "object": "missed object",

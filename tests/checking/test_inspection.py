@@ -6,11 +6,11 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from fixtures.folder import photograph
+from selfreg.checking.checks import NEAR_BITS
+from selfreg.checking.inspection import guess_palette, object_sizes, perceptual_hash
 from selfreg.data import Scenes
 from selfreg.data.camvid import CAMVID_LABELS
-from selfreg.data.checks import NEAR_BITS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
-from selfreg.data.inspection import guess_palette, object_sizes, perceptual_hash
 from selfreg.data.labels import Labels
 from selfreg.data.voc import VOC_LABELS
 

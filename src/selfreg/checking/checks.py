@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.data.data_report import DataReport, Finding, SplitSummary
+from selfreg.checking.findings import DataReport, Finding, SplitSummary
+from selfreg.checking.inspection import SIZE_EDGES, Item, inspect_item
 from selfreg.data.folder import Folder
-from selfreg.data.inspection import SIZE_EDGES, Item, inspect_item
+from selfreg.data.kinds import find_splits, open_source
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.opening import find_splits, open_source
 from selfreg.data.source import Source
-from selfreg.ending import follow_parent
+from selfreg.termination import follow_parent
 
 VOID_SHARE = 0.03
 """A split with more void than this is worth a warning."""

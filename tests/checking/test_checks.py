@@ -9,10 +9,10 @@ from PIL import Image
 
 import fixtures.layouts as layouts
 from fixtures.folder import photograph, write_folder
+from selfreg.checking.checks import check_data
+from selfreg.checking.findings import DataReport
 from selfreg.data import Scenes
-from selfreg.data.checks import check_data
-from selfreg.data.data_report import DataReport
-from selfreg.data.opening import find_splits, guess_kind
+from selfreg.data.kinds import find_splits, guess_kind
 from selfreg.data.pascal_context import CONTEXT_CLASSES
 from selfreg.data.voc import VOC_LABELS
 

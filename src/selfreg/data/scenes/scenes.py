@@ -6,22 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import Labels, full_palette
-from selfreg.data.painting import Array, Canvas, Shape, clouds
-from selfreg.data.scene_objects import (
-    CLASS_NAMES,
-    COW,
-    GROUND,
-    HORSE,
-    SKY,
-    TREE,
-    animal,
-    bird,
-    building,
-    fence,
-    pole,
-    tree,
-    truck,
-)
+from selfreg.data.scenes.objects import animal, bird, building, fence, pole, tree, truck
+from selfreg.data.scenes.painting import Array, Canvas, Shape, clouds
+from selfreg.data.scenes.surfaces import CLASS_NAMES, COW, GROUND, HORSE, SKY, TREE
 from selfreg.data.source import Pair
 
 _COLOURS = (

@@ -5,13 +5,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from selfreg.comparison.cases import choose_cases
+from selfreg.comparison.compare import Comparison
 from selfreg.evaluation import HIGHER_IS_BETTER
 from selfreg.inference.evaluate import COUNTS, TITLES
 from selfreg.report.content import Curve, Number, Page
 from selfreg.report.page import write_page
 from selfreg.run import Run
-from selfreg.study.cases import choose_cases
-from selfreg.study.compare import Comparison
 
 _HEADLINES = 10
 

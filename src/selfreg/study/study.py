@@ -17,12 +17,13 @@ from rich.console import Console
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
 from selfreg.files import locked, write_json, write_text
+from selfreg.opening import open_split, open_training_split
 from selfreg.report.study_page import write_study_page
-from selfreg.run import Run, open_split, open_training_split
+from selfreg.run import Run
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
-from selfreg.study.measured import kept_scores
 from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.runner import PlannedRun, find_places, train_all
+from selfreg.study.score_cache import kept_scores
 from selfreg.study.tables import markdown, print_study, study_page
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,26 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfreg.regulation.outputs import main_output
+from selfreg.regulation.tap import Tap
 
 MAX_STRIDE = 32
 MAX_PREFIX_TOKENS = 8
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One place where a stage's output is taken.
-
-    name: module name, with `@i` for an element of its output; stride: input pixels per output cell; channels: C;
-    layout: "NCHW", "NHWC" or "NLC" (tokens); prefix_tokens: class and register tokens ahead of the grid (NLC only);
-    is_class_map: the output is a class map already (an auxiliary head), so that its exit adds no classifier.
-    """
-
-    name: str
-    stride: int
-    channels: int
-    layout: str
-    prefix_tokens: int = 0
-    is_class_map: bool = False
 
 
 def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> tuple[list[Tap], Any]:

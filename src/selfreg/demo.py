@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from selfreg.comparison.cases import choose_cases
+from selfreg.comparison.compare import Comparison, compare_runs, print_comparison
+from selfreg.comparison.page import write_comparison
 from selfreg.config import Config, parse_config
 from selfreg.report.pictures import contact_sheet
-from selfreg.study.cases import choose_cases
-from selfreg.study.compare import Comparison, compare_runs, print_comparison
-from selfreg.study.page import write_comparison
 from selfreg.training import train
 
 LITE0 = "tf_efficientnet_lite0"

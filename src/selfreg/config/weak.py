@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from selfreg.section import Section
+from selfreg.config.section import Section
 
 
 class ClassifierConfig(Section):

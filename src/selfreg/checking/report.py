@@ -1,4 +1,4 @@
-"""`selfreg check-data`: what `data.check_data` found, as a table, JSON and a page."""
+"""`selfreg check-data`: what `check_data` found, as a table, JSON and a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from selfreg.checking.checks import check_data
+from selfreg.checking.findings import DataReport, SplitSummary
+from selfreg.checking.inspection import Item
 from selfreg.config import load_config
-from selfreg.data import DataReport, check_data, read_pair
-from selfreg.data.data_report import SplitSummary
-from selfreg.data.inspection import Item
+from selfreg.data import read_pair
 from selfreg.files import write_json
 from selfreg.report.data_page import DataPage, Finding, Sample, write_data_page
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from selfreg.data.inspection import SIZE_EDGES, Item
+from selfreg.checking.inspection import SIZE_EDGES, Item
 from selfreg.data.labels import Labels
 
 

@@ -1,0 +1,132 @@
+"""Verbs that measure: evaluate, compare, check-data."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreg.cli.app import app
+from selfreg.cli.options import (
+    AllowCode,
+    AsJson,
+    Background,
+    IgnoreIndex,
+    LabelMaps,
+    NumClasses,
+    Predictions,
+    Set,
+    Shard,
+    Which,
+    print_json,
+    weights_named,
+)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to measure on [the run's validation split].")] = None,
+    weights: Which = "last",
+    overrides: Set = None,
+    predictions: Predictions = None,
+    labels: LabelMaps = None,
+    num_classes: NumClasses = None,
+    ignore_index: IgnoreIndex = 255,
+    background: Background = None,
+    allow_code: AllowCode = False,
+    shard: Shard = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a run (numbers go to RUN/evaluation/SPLIT.json too), or anybody's index PNGs.
+
+    With --shard the run predicts its part of the split and measures nothing; once all parts are done, the command
+    without --shard measures them.
+    """
+    from selfreg.inference.evaluate import evaluate_folders, evaluate_run, predict_shard, print_table
+
+    if shard is not None:
+        if run is None:
+            raise ValueError("--shard shares out the predictions of a run: give a run")
+        predict_shard(
+            run, shard, split=split, which=weights_named(weights), overrides=overrides or (), allow_code=allow_code
+        )
+        print(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
+        return
+    if predictions is not None:
+        if run is not None or labels is None or num_classes is None:
+            raise ValueError("give a run, or --predictions with --labels and --num-classes")
+        result = evaluate_folders(predictions, labels, num_classes, ignore_index=ignore_index, background=background)
+    elif run is None:
+        raise ValueError("give a run, or --predictions with --labels and --num-classes")
+    else:
+        result = evaluate_run(
+            run, split=split, which=weights_named(weights), overrides=overrides or (), allow_code=allow_code
+        )
+    if as_json:
+        print_json(result)
+    else:
+        print_table(result)
+
+
+@app.command()
+def compare(
+    sides: Annotated[list[Path], typer.Argument(help="Runs, or folders of index PNGs with --labels.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page too.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to compare on [the first run's validation split].")] = None,
+    weights: Which = "last",
+    overrides: Set = None,
+    labels: LabelMaps = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the photographs, for the page.")] = None,
+    num_classes: NumClasses = None,
+    ignore_index: IgnoreIndex = 255,
+    background: Background = None,
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs, or anybody's index PNGs, on the same images: paired differences with 95 % intervals."""
+    from selfreg.comparison.compare import compare_folders, compare_runs, print_comparison
+    from selfreg.comparison.page import write_comparison
+
+    if labels is None:
+        result = compare_runs(
+            sides, split=split, which=weights_named(weights), overrides=overrides or (), allow_code=allow_code
+        )
+    elif num_classes is None:
+        raise ValueError("--labels needs --num-classes")
+    else:
+        result = compare_folders(
+            sides, labels, num_classes, ignore_index=ignore_index, background=background, images=images
+        )
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_comparison(result)
+    if html is not None:
+        path = write_comparison(result, html, title=" / ".join(side.name for side in result.sides))
+        print(f"page: {path}", file=sys.stderr)
+
+
+@app.command("check-data")
+def check_data(
+    target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
+    kind: Annotated[str, typer.Option(help="Kind of data set in the folder: folder, voc, cityscapes, ...")] = "folder",
+    split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the JSON goes.")] = Path("check-data.json"),
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every image and mask once; exit status 1 if any file is at fault."""
+    from selfreg.checking.report import check, print_report, write_report, write_report_page
+
+    report = check(target, kind=kind, splits=split, overrides=overrides or ())
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    print(f"report: {write_report(report, out)}", file=sys.stderr)
+    if html is not None:
+        print(f"page: {write_report_page(report, html)}", file=sys.stderr)
+    if report.errors:
+        raise typer.Exit(1)

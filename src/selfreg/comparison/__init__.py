@@ -1,0 +1,1 @@
+"""Two or more runs, or folders of predictions, compared on the same images."""

@@ -1,0 +1,130 @@
+"""Reading and writing a configuration: YAML, overrides, and one line for whatever is wrong."""
+
+import difflib
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from selfreg.config.schema import Config, known_keys
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=value` overrides, and check the whole.
+
+    Raises ValueError, in one line, for a file that is missing or not a mapping, an unknown key (the nearest known one
+    is named) and a value of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        content = _read_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such configuration file") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a configuration is a mapping of sections, found {type(content).__name__}")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(content, origin=str(path))
+
+
+def parse_config(content: dict[str, Any], origin: str) -> Config:
+    """Check a mapping against the schema; `origin` names it in error messages. Raises ValueError."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{origin}: {_explain(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML text, every key written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    shown = " ".join(override.split())
+    if not separator or not all(parts):
+        raise ValueError(f"--set {shown}: write it as section.key=value")
+    try:
+        value = _read_yaml(text)
+    except ValueError:
+        raise ValueError(f"--set {shown}: the value cannot be read as YAML") from None
+    if isinstance(value, str):
+        value = _number(value)
+    place = content
+    for part in parts[:-1]:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {shown}: {part!r} is not a section")
+        place = inner
+    place[parts[-1]] = value
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only; a key twice is refused, and so are aliases, by which a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read: write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        content = super().construct_mapping(node, deep)
+        if len(content) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key occurs twice in this mapping", node.start_mark)
+        return content
+
+
+def _read_yaml(text: str) -> Any:
+    """The content of YAML text. Raises ValueError for whatever cannot be read."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except Exception as error:  # a tag that does not fit its value ends in whatever its constructor stumbles over
+        raise ValueError(str(error)) from None
+
+
+def _number(text: str) -> str | float:
+    # YAML 1.1 reads 1e-3 as text
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    # a member of a union appears in the location; it is no key of the file
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = _nearest(key)
+        return f"unknown key {_shown(key)}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (found {_shown(first['input'])})" if key else message
+
+
+def _shown(value: Any) -> str:
+    """A value for a message of one line, however large it is."""
+    return reprlib.repr(value) if not isinstance(value, str) or len(value) > 100 else repr(value)
+
+
+def _nearest(key: str) -> str | None:
+    keys = list(known_keys())
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    if near:
+        return near[0]
+    leaf = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(leaf, [name.rsplit(".", 1)[-1] for name in keys], n=1, cutoff=0.7)
+    return next((name for name in keys if name.rsplit(".", 1)[-1] == near[0]), None) if near else None
