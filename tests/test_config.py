@@ -1,11 +1,15 @@
 """The configuration: defaults, overrides, and what is refused."""
 
+import subprocess
+import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
 from selfreg.config import Config, dump_config, known_keys, load_config
+from selfreg.regulation.options import MethodOptions
 
 
 def write(folder: Path, text: str) -> Path:
@@ -98,3 +102,24 @@ def test_every_key_is_documented() -> None:
 def test_every_configuration_of_the_repository_is_valid(path: Path) -> None:
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
     load_config(path)
+
+
+def test_every_option_of_the_objective_is_a_key_with_the_same_default(tmp_path: Path) -> None:
+    method = load_config(write(tmp_path, "")).method
+    assert {f"method.{field.name}" for field in fields(MethodOptions)} < set(known_keys())
+    assert method.objective_options() == asdict(MethodOptions())
+
+
+def test_a_configuration_is_read_and_refused_without_torch(tmp_path: Path) -> None:
+    path = write(tmp_path, "method: {temprature: 2}")
+    program = f"""
+import sys
+from selfreg.config import load_config
+try:
+    load_config({str(path)!r})
+except ValueError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "did you mean 'method.temperature'?" in answer.stdout

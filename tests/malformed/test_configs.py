@@ -84,6 +84,13 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "learning rate of NaN": (text("training: {learning_rate: .nan}"), "training.learning_rate: "),
     "learning rate of infinity": (text("training: {learning_rate: .inf}"), "training.learning_rate: "),
     "weight of infinity": (text("method: {sr_f_weight: .inf}"), "method.sr_f_weight: "),
+    "weight below 0": (
+        text("method: {sr_f_weight: -1}"),
+        "method: sr_f_weight must be finite and at least 0",
+    ),
+    "temperature of 0": (text("method: {temperature: 0}"), "method: temperature must be finite and above 0, not 0.0"),
+    "warm-up above 1": (text("method: {warm_up: 25}"), "method: warm_up must be a fraction of training"),
+    "an unknown option of the method": (text("method: {temprature: 2}"), "did you mean 'method.temperature'"),
     "mean of NaN": (text("data: {mean: [.nan, 0, 0]}"), "data.mean.0: "),
     "mean of two": (text("data: {mean: [0, 0]}"), "data.mean"),
     "standard deviation of 0": (text("data: {std: [1, 0, 1]}"), "std"),

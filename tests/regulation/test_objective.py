@@ -388,11 +388,11 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
         ({"reduction": "max"}, "reduction must be one of"),
         ({"exit_resolution": "half"}, "exit_resolution must be one of"),
         ({"warm_up_shape": "cosine"}, "warm_up_shape must be one of"),
-        ({"temperature": 0.0}, "temperature must be positive"),
-        ({"local_presence_window": 0}, "local_presence_window is a number of pixels"),
+        ({"temperature": 0.0}, "temperature must be finite and above 0, not 0.0"),
+        ({"local_presence_window": 0}, "local_presence_window must be a number of pixels, at least 1, not 0"),
         ({"local_presence_average": "window"}, "local_presence_average must be one of class, pair"),
-        ({"sr_f_weight": -1.0}, "weights must be finite"),
-        ({"warm_up": 25}, "warm_up is a fraction"),
+        ({"sr_f_weight": -1.0}, "sr_f_weight must be finite and at least 0, not -1.0"),
+        ({"warm_up": 25}, "warm_up must be a fraction of training in"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:

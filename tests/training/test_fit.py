@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from selfreg.config import load_config
 from selfreg.opening import build_from_config, input_statistics, open_split
+from selfreg.regulation import SelfRegulation
 from selfreg.run import Run, RunInfo
 from selfreg.training import train
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
-from selfreg.training.task import SegmentationTask, regulation_of
+from selfreg.training.task import SegmentationTask
 from tiny import selfreg, write_config
 
 
@@ -132,7 +133,8 @@ def test_every_arm_starts_from_the_same_network(tmp_path: Path) -> None:
 def test_an_arm_trains_with_its_terms_and_no_others(tmp_path: Path, arm: str, regulating: tuple[str, ...]) -> None:
     weights = {"sr_f_weight": 2.0, "sr_l_weight": 3.0, "local_presence_weight": 4.0}
     presence = {"local_presence_window": 16, "local_presence_average": "pair"}
-    objective = regulation_of(load_config(write_config(tmp_path, method={"arm": arm, **weights, **presence})))
+    config = load_config(write_config(tmp_path, method={"arm": arm, **weights, **presence}))
+    objective = SelfRegulation(**config.method.objective_options())
     assert objective.local_presence_window == 16
     assert objective.local_presence_average == "pair"
     for term, weight in (("sr_f", 2.0), ("sr_l", 3.0), ("local_presence", 4.0)):

@@ -1,16 +1,8 @@
 """The whole configuration of a run: what a YAML file may say, checked before any time is spent."""
 
 from selfreg.config.loading import dump_config, load_config, parse_config
-from selfreg.config.schema import (
-    Arm,
-    Config,
-    DataConfig,
-    MethodConfig,
-    NetworkConfig,
-    TrainingConfig,
-    Variant,
-    known_keys,
-)
+from selfreg.config.method import Arm, MethodConfig
+from selfreg.config.schema import Config, DataConfig, NetworkConfig, TrainingConfig, known_keys
 
 __all__ = [
     "Arm",
@@ -19,7 +11,6 @@ __all__ = [
     "MethodConfig",
     "NetworkConfig",
     "TrainingConfig",
-    "Variant",
     "dump_config",
     "known_keys",
     "load_config",

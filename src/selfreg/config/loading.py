@@ -108,10 +108,12 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     # a member of a union appears in the location; it is no key of the file
     key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = _nearest(key)
         return f"unknown key {_shown(key)}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # of a section: the message names the value
+        return f"{key}: {message}" if key else message
     return f"{key}: {message} (found {_shown(first['input'])})" if key else message
 
 

@@ -1,16 +1,15 @@
 """The sections of a configuration: every key, its kind, its range and its default."""
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from selfreg.config.method import MethodConfig
 from selfreg.config.section import Section
 from selfreg.config.weak import CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
-
-Arm = Literal["base", "mea", "mea+f", "mea+l", "mea+p", "full"]
-Variant = Literal["authors", "distill", "feature", "verified"]
 
 
 class DataConfig(Section):
@@ -56,30 +55,6 @@ class NetworkConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class MethodConfig(Section):
-    """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
-
-    The arms are base (the network's own cross-entropy), mea (multi-exit loss alone), mea+f (with SR-F), mea+l (with
-    SR-L), mea+p (with local presence) and full (all of them).
-    """
-
-    arm: Arm = "full"
-    variant: Variant = "verified"
-    taps: Literal["auto"] | list[str] = "auto"
-    exit_resolution: Literal["exit", "label"] = "exit"
-    classification_weight: float = Field(default=0.2, ge=0)
-    segmentation_weight: float = Field(default=0.8, ge=0)
-    sr_f_weight: float = Field(default=1.0, ge=0)
-    sr_l_weight: float = Field(default=1.0, ge=0)
-    local_presence_weight: float = Field(default=1.0, ge=0)
-    local_presence_window: int = Field(default=32, ge=1)
-    local_presence_average: Literal["class", "pair"] = "class"
-    reduction: Literal["sum", "mean"] = "sum"
-    temperature: float = Field(default=1.0, gt=0)
-    warm_up: float = Field(default=0.25, ge=0, le=1)
-    warm_up_shape: Literal["step", "ramp"] = "step"
-
-
 class TrainingConfig(Section):
     """How the weights are found: optimiser, schedule, seeds, precision."""
 
@@ -120,10 +95,16 @@ class Config(Section):
     pseudo: PseudoConfig = Field(default_factory=PseudoConfig)
 
 
-def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+def known_keys(section: type[Any] = Config, prefix: str = "") -> Iterator[str]:
     """Every dotted key that a configuration may hold."""
-    for name, field in section.model_fields.items():
+    for name, kind in _keys_of(section).items():
         yield prefix + name
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(kind, type) and _keys_of(kind):
             yield from known_keys(kind, f"{prefix}{name}.")
+
+
+def _keys_of(section: type[Any]) -> dict[str, Any]:
+    """The keys of a section and their types; nothing for what is not a section."""
+    if issubclass(section, BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    return {field.name: field.type for field in fields(section)} if is_dataclass(section) else {}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from selfreg.regulation import losses
+from selfreg.regulation.options import MethodOptions
 from selfreg.regulation.outputs import ExitOutputs
 from selfreg.regulation.step import Step
 
-VARIANTS = ("authors", "distill", "feature", "verified")
 TERMS = ("segmentation", "classification", "local_presence", "sr_f", "sr_l")
 
 
@@ -43,90 +42,45 @@ class LossTerms:
         return {name: value * self.weights[name] for name, value in self.raw().items()}
 
 
-class SelfRegulation:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SelfRegulation(MethodOptions):
     """The whole objective of self-regulation.
 
     L = sum_i [a BCE(z_i, p(y)) + b CE(F_i, y)]
         + w(t) (l_F sum_{i>=2} D_F(F_i <- sg[F_1]) + l_L sum_{i<N} D_L(F_i <- sg[F_N]) + l_P sum_i D_P(F_i, y))
 
-    D_P is `local_presence_loss`: the classes that occur in each window of `local_presence_window` pixels, a mean as
-    `local_presence_average` says, this project's addition; with local_presence_weight=0 the rest is the paper's. D_F
-    and D_L are stars: one teacher for each direction, detached. Variants, by what D_F and D_L are:
+    D_P is `local_presence_loss`, this project's addition: which classes occur in each window. With
+    `local_presence_weight=0` the rest is the paper's objective. D_F and D_L each have one teacher, which is detached.
+    The variants differ in D_F and D_L:
 
-    - "authors": D_F cross-entropy against the hard decisions of F_1; D_L binary cross-entropy of z_i against
-      sigmoid(z_N) (the authors' demonstration code);
-    - "distill": T^2 KL(softmax(F_teacher / T) || softmax(F_i / T)) per valid pixel, both ways (what the paper most
-      likely does);
-    - "feature": D_F the distance of normalised stage features (wants `MultiExit(features=True)`); D_L as in "distill";
-    - "verified": as "distill", only where the teacher is right and gives the truth more likelihood than the student
-      does (`verified_gate`; this project's): L = (1 / n) sum_i sum_u n(u) g_i(u) T^2 KL(q(u) || p_i(u)). Still
-      divided by all valid pixels n, so that a teacher with little to say has little force.
+    - `authors`: D_F is the cross-entropy against the hard decisions of F_1; D_L the binary cross-entropy of z_i against
+      sigmoid(z_N) (the authors' demonstration code).
+    - `distill`: T^2 KL(softmax(F_teacher / T) || softmax(F_i / T)) per valid pixel, in both directions (what the paper
+      most likely does).
+    - `feature`: D_F is the distance of normalised stage features and needs `MultiExit(features=True)`; D_L as in
+      `distill`.
+    - `verified` (this project's): as `distill`, but only in cells where the teacher is right and gives the ground truth
+      more likelihood than the student does (`verified_gate`). The sum over these cells is still divided by all valid
+      pixels n: L = (1 / n) sum_i sum_u n(u) g_i(u) T^2 KL(q(u) || p_i(u)).
 
-    exit_resolution "exit": an exit's losses are taken on its own grid, against class fractions; a teacher's
-    probabilities are averaged over the student's cells, and the own output, where finer than the finest exit, takes
-    part in SR averaged to that exit's grid. "label": everything upsampled to label resolution (the authors'). The own
-    output's segmentation term is at label resolution in both. reduction: "sum" or "mean" over exits. warm_up:
-    fraction of training without SR and D_P; warm_up_shape "step": w(t) = [t >= warm_up], "ramp": w(t) = min(1, t /
-    warm_up). class_weights: (K,), for the segmentation term. temperature: T.
+    With `exit_resolution="exit"` the losses of an exit are taken on its own grid, against class fractions; a teacher's
+    probabilities are averaged over the student's cells, and the network's own output takes part in SR no finer than the
+    finest exit. With `"label"` all class maps are upsampled to label resolution, as in the authors' code. The
+    segmentation term of the network's own output is at label resolution in both cases.
 
-    Raises ValueError for an unknown variant or an option out of range.
-    Source: the paper, but for D_P; weights a = 0.2, b = 0.8, l_F = l_L = 1, warm-up 0.25 as in the authors' code.
+    Args:
+        variant: One of the four above; the only positional argument. All other options are those of `MethodOptions`.
+        ignore_index: Label that counts as no class.
+        class_weights: Weights of the classes in the segmentation term, shape (K,), or None.
+
+    Raises:
+        ValueError: If an option is unknown or out of range.
+
+    Source: the paper, except for D_P and `verified`.
     """
 
-    def __init__(
-        self,
-        variant: Literal["authors", "distill", "feature", "verified"] = "verified",
-        *,
-        ignore_index: int = 255,
-        exit_resolution: Literal["exit", "label"] = "exit",
-        classification_weight: float = 0.2,
-        segmentation_weight: float = 0.8,
-        sr_f_weight: float = 1.0,
-        sr_l_weight: float = 1.0,
-        local_presence_weight: float = 1.0,
-        local_presence_window: int = 32,
-        local_presence_average: Literal["class", "pair"] = "class",
-        reduction: Literal["sum", "mean"] = "sum",
-        temperature: float = 1.0,
-        warm_up: float = 0.25,
-        warm_up_shape: Literal["step", "ramp"] = "step",
-        class_weights: Tensor | None = None,
-    ) -> None:
-        _require_one_of("variant", variant, VARIANTS)
-        _require_one_of("exit_resolution", exit_resolution, ("exit", "label"))
-        _require_one_of("local_presence_average", local_presence_average, ("class", "pair"))
-        _require_one_of("reduction", reduction, ("sum", "mean"))
-        _require_one_of("warm_up_shape", warm_up_shape, ("step", "ramp"))
-        weights = (classification_weight, segmentation_weight, sr_f_weight, sr_l_weight, local_presence_weight)
-        if any(not 0 <= weight < float("inf") for weight in weights):
-            raise ValueError(f"weights must be finite and not negative, not {weights}")
-        if local_presence_window < 1:
-            raise ValueError(f"local_presence_window is a number of pixels, at least 1, not {local_presence_window}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be positive, not {temperature}")
-        if not 0 <= warm_up <= 1:
-            raise ValueError(f"warm_up is a fraction of training in [0, 1], not {warm_up}")
-        self.variant = variant
-        self.ignore_index = ignore_index
-        self.exit_resolution = exit_resolution
-        self.classification_weight = classification_weight
-        self.segmentation_weight = segmentation_weight
-        self.sr_f_weight = sr_f_weight
-        self.sr_l_weight = sr_l_weight
-        self.local_presence_weight = local_presence_weight
-        self.local_presence_window = local_presence_window
-        self.local_presence_average: Literal["class", "pair"] = local_presence_average
-        self.reduction = reduction
-        self.temperature = temperature
-        self.warm_up = warm_up
-        self.warm_up_shape = warm_up_shape
-        self.class_weights = class_weights
-
-    def regulation_weight(self, progress: float) -> float:
-        """w(t) at training progress t in [0, 1]."""
-        if self.warm_up_shape == "ramp" and self.warm_up > 0:
-            return min(1.0, progress / self.warm_up)
-        return 1.0 if progress >= self.warm_up else 0.0
+    ignore_index: int = 255
+    class_weights: Tensor | None = None
 
     def __call__(
         self,
@@ -168,14 +122,10 @@ class SelfRegulation:
             "sr_l": warm * self.sr_l_weight,
         }
         step = Step(
+            self,
             outputs,
             labels,
-            variant=self.variant,
-            exit_resolution=self.exit_resolution,
             ignore_index=self.ignore_index,
-            temperature=self.temperature,
-            local_presence_window=self.local_presence_window,
-            local_presence_average=self.local_presence_average,
             class_weights=self.class_weights,
             image_labels=image_labels,
             confidence=confidence,
@@ -254,11 +204,6 @@ def _keep_graph(outputs: ExitOutputs) -> Tensor:
     """
     tensors = (*outputs.image_logits, *outputs.features)
     return torch.stack([losses.full_precision(tensor[:0]).sum() for tensor in tensors]).sum()
-
-
-def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 def _check_range(labels: Tensor, num_classes: int, ignore_index: int) -> None:

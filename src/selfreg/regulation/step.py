@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from selfreg.regulation import losses
 from selfreg.regulation.local_presence import LabelWindows, as_windows, local_presence_loss
 from selfreg.regulation.losses import Teacher, average_cells, common_grid, grid
+from selfreg.regulation.options import MethodOptions
 from selfreg.regulation.outputs import ExitOutputs
 from selfreg.regulation.targets import CellLabels, class_presence
 
@@ -25,25 +24,18 @@ class Step:
 
     def __init__(
         self,
+        options: MethodOptions,
         outputs: ExitOutputs,
         labels: Tensor,
         *,
-        variant: str,
-        exit_resolution: Literal["exit", "label"],
         ignore_index: int,
-        temperature: float,
-        local_presence_window: int,
-        local_presence_average: Literal["class", "pair"],
         class_weights: Tensor | None,
         image_labels: Tensor | None,
         confidence: Tensor | None,
     ) -> None:
-        self.variant = variant
-        self.at_label_resolution = exit_resolution == "label"
+        self.options = options
+        self.at_label_resolution = options.exit_resolution == "label"
         self.ignore_index = ignore_index
-        self.temperature = temperature
-        self.local_presence_window = local_presence_window
-        self.local_presence_average = local_presence_average
         self.labels = labels
         self.image_labels = image_labels
         self.confidence = confidence
@@ -87,16 +79,16 @@ class Step:
     def sr_f(self) -> list[Tensor]:
         """Shallow teaches deep: exits 1 to last, of exit 0."""
         students = range(1, self.last + 1)
-        if self.variant == "feature":
+        if self.options.variant == "feature":
             return [self._feature(index) for index in students]
-        if self.variant == "authors":
+        if self.options.variant == "authors":
             return [self._hard_label(index) for index in students]
         return [self._distill(0, index) for index in students]
 
     def sr_l(self) -> list[Tensor]:
         """Deep teaches shallow: exits 0 to last - 1, of the own output."""
         students = range(self.last)
-        if self.variant == "authors":
+        if self.options.variant == "authors":
             known = self.known if self.image_labels is None else torch.ones_like(self.known)
             teacher = self.image_logits[self.last]
             return [losses.presence_distillation_loss(self.image_logits[i], teacher, known) for i in students]
@@ -125,17 +117,17 @@ class Step:
     def _local_presence(self, index: int) -> Tensor:
         size = grid(self._compared(index))
         log_p = self._log_probabilities(index, size, 1.0)
-        return local_presence_loss(log_p, self._label_windows(size), self.local_presence_average)
+        return local_presence_loss(log_p, self._label_windows(size), self.options.local_presence_average)
 
     def _distill(self, teacher_index: int, index: int) -> Tensor:
         size = common_grid(self._compared(teacher_index), self._compared(index))
         teacher = self._teacher(teacher_index, size)
         gate = None
-        if self.variant == "verified":
-            student = self._cell_cross_entropy(index, size, self.temperature)
+        if self.options.variant == "verified":
+            student = self._cell_cross_entropy(index, size, self.options.temperature)
             gate = losses.verified_gate(student, teacher)
-        log_p = self._log_probabilities(index, size, self.temperature)
-        return losses.distillation_loss(log_p, teacher, self.cells.valid(size), gate) * self.temperature**2
+        log_p = self._log_probabilities(index, size, self.options.temperature)
+        return losses.distillation_loss(log_p, teacher, self.cells.valid(size), gate) * self.options.temperature**2
 
     def _hard_label(self, index: int) -> Tensor:
         teacher = self._compared(0)
@@ -186,7 +178,7 @@ class Step:
     def _label_windows(self, size: tuple[int, int]) -> LabelWindows:
         if size not in self._windows:
             pairs = zip(size, grid(self.labels), strict=True)
-            cells = [(of, self.local_presence_window * of / pixels) for of, pixels in pairs]
+            cells = [(of, self.options.local_presence_window * of / pixels) for of, pixels in pairs]
             rows, columns = (min(of, max(2, round(across))) for of, across in cells)
             self._windows[size] = as_windows(self.cells.counts(size), (rows, columns))
         return self._windows[size]
@@ -195,10 +187,10 @@ class Step:
         if (index, size) not in self._teachers:
             own = grid(self._compared(index))
             with torch.no_grad():
-                log_q = self._log_probabilities(index, own, self.temperature)
+                log_q = self._log_probabilities(index, own, self.options.temperature)
                 if size != own:
                     probabilities = average_cells(self._teacher(index, own).probabilities, size)
                     log_q = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-            counts = self.cells.counts(size) if self.variant == "verified" else None
+            counts = self.cells.counts(size) if self.options.variant == "verified" else None
             self._teachers[index, size] = losses.as_teacher(log_q, counts)
         return self._teachers[index, size]

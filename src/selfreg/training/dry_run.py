@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def dry_run(config: Config) -> DryRun:
     network = build_network(config.network.name, info.num_classes, **config.network.options)
     total_steps = len(loader) * config.training.epochs
     # warm-up is left out, so that the step costs what most steps cost
-    method = config.method.model_copy(update={"warm_up": 0.0})
+    method = replace(config.method, warm_up=0.0)
     task = SegmentationTask(
         config.model_copy(update={"method": method}), network, info.num_classes, total_steps=total_steps
     )

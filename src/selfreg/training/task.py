@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -20,26 +21,6 @@ from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_sc
 AUXILIARY_WEIGHT = 0.4
 
 
-def regulation_of(config: Config) -> SelfRegulation:
-    """The objective of an arm: weights of the terms that the arm leaves out are 0."""
-    method = config.method
-    return SelfRegulation(
-        method.variant,
-        exit_resolution=method.exit_resolution,
-        classification_weight=method.classification_weight,
-        segmentation_weight=method.segmentation_weight,
-        sr_f_weight=method.sr_f_weight if method.arm in ("mea+f", "full") else 0.0,
-        sr_l_weight=method.sr_l_weight if method.arm in ("mea+l", "full") else 0.0,
-        local_presence_weight=method.local_presence_weight if method.arm in ("mea+p", "full") else 0.0,
-        local_presence_window=method.local_presence_window,
-        local_presence_average=method.local_presence_average,
-        reduction=method.reduction,
-        temperature=method.temperature,
-        warm_up=method.warm_up,
-        warm_up_shape=method.warm_up_shape,
-    )
-
-
 class SegmentationTask(L.LightningModule):
     """Trains a network plainly (arm `base`) or with self-regulation, and measures mIoU on the validation split.
 
@@ -51,7 +32,7 @@ class SegmentationTask(L.LightningModule):
         self.config = config
         self.total_steps = total_steps
         self.regulated = config.method.arm != "base"
-        self.objective = regulation_of(config)
+        self.objective = SelfRegulation(**config.method.objective_options())
         own_auxiliary = tuple(getattr(network, "class_map_taps", ()))
         # the exits draw their weights after the network, so that every arm starts from the same network
         torch.manual_seed(config.seed + 1)
@@ -80,7 +61,7 @@ class SegmentationTask(L.LightningModule):
     def set_class_weights(self, class_weights: Tensor | None) -> None:
         """Weight the segmentation terms by class, (K,) float32; the same in every arm."""
         self.class_weights = class_weights
-        self.objective.class_weights = class_weights
+        self.objective = replace(self.objective, class_weights=class_weights)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """The first process has counted the classes; the others take its weights."""

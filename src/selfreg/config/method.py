@@ -1,0 +1,41 @@
+"""The section `method` of a configuration: which losses, in which form, on which stages of the network."""
+
+from dataclasses import fields
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from selfreg.regulation.options import MethodOptions
+
+Arm = Literal["base", "mea", "mea+f", "mea+l", "mea+p", "full"]
+
+REGULATION_TERMS = ("sr_f", "sr_l", "local_presence")
+TERMS_OF_ARM: dict[Arm, tuple[str, ...]] = {
+    "base": (),
+    "mea": (),
+    "mea+f": ("sr_f",),
+    "mea+l": ("sr_l",),
+    "mea+p": ("local_presence",),
+    "full": REGULATION_TERMS,
+}
+"""Which terms each arm adds to the multi-exit loss; `base` has no exits at all."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class MethodConfig(MethodOptions):
+    """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
+
+    The arms are `base` (the network's own cross-entropy), `mea` (multi-exit loss alone), `mea+f` (with SR-F), `mea+l`
+    (with SR-L), `mea+p` (with local presence) and `full` (all of them). All other keys but `taps`, the names of the
+    tapped modules, are those of `MethodOptions`.
+    """
+
+    arm: Arm = "full"
+    taps: Literal["auto"] | list[str] = "auto"
+
+    def objective_options(self) -> dict[str, Any]:
+        """Options of the objective: `MethodOptions`, with weight 0 for every term that the arm leaves out."""
+        left_out = {f"{term}_weight" for term in REGULATION_TERMS if term not in TERMS_OF_ARM[self.arm]}
+        names = [field.name for field in fields(MethodOptions)]
+        return {name: 0.0 if name in left_out else getattr(self, name) for name in names}
