@@ -15,7 +15,7 @@ from fixtures.folder import patches, write_folder
 from selfreg.data import Source, TrainingSet, open_source
 from selfreg.data.ade20k import ADE20K_LABELS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
-from selfreg.data.coco import fill_polygon
+from selfreg.data.outlines import fill_polygon
 from selfreg.data.pascal_context import CONTEXT_CLASSES
 from selfreg.data.voc import VOC_LABELS, trainaug_ids
 

@@ -1,37 +1,38 @@
-"""MS-COCO as semantic segmentation: masks painted from the polygons of its instances, and tags."""
+"""MS-COCO as semantic segmentation: masks painted from the outlines of its instances, and tags."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
+from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
 from selfreg.data.pairs import first_folder, leads_out
 from selfreg.data.reading import MAX_PIXELS, fit, read_image
 from selfreg.data.source import Files, Pair
+
+_UNEXPECTED = (KeyError, TypeError, AttributeError, OverflowError)
 
 
 class Coco:
     """MS-COCO 2014 (or another year) with 81 classes: background and the 80 categories in the order of their ids.
 
-    Layout: `annotations/instances_SPLITYEAR.json` and `SPLITYEAR/NAME.jpg`. A mask is painted when it is read: crowds
-    first, then the instances from the largest area to the smallest, so that what is small is never hidden; a pixel
-    belongs to a polygon when its centre lies within. No pixel is void. The annotations are held in a few flat arrays,
-    which the workers of a `DataLoader` share.
+    Layout: `annotations/instances_SPLITYEAR.json` and `SPLITYEAR/NAME.jpg`. No pixel is void. How masks are painted
+    when they are read: see `Instances`.
 
     Args:
-        root: the folder with `annotations` and the image folders.
+        root: Folder with `annotations` and the image folders.
         split: "train" (82,783 images of 2014) or "val" (40,504).
-        year: of the files' names.
-        tags_only: weak supervision: paint no mask; `read` gives void throughout.
-        must_exist: refuse missing images now.
+        year: Of the files' names.
+        tags_only: Weak supervision: paint no mask; `read` gives void throughout.
+        must_exist: Refuse missing images now.
 
     Raises:
-        ValueError: the annotations or an image are missing, or the annotations are no instances of COCO.
+        ValueError: The annotations or an image are missing, or the annotations are not COCO instances.
     """
 
     def __init__(
@@ -44,146 +45,218 @@ class Coco:
         must_exist: bool = True,
     ) -> None:
         root = Path(root).expanduser()
-        self._path = root / "annotations" / f"instances_{split}{year}.json"
+        path = root / "annotations" / f"instances_{split}{year}.json"
         self._tags_only = tags_only
         folder = first_folder([root / f"{split}{year}"], f"the images of COCO {split}{year}")
-        try:
-            self._index(_read_instances(self._path), folder, must_exist)
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{self._path}: no instances of COCO ({reason}): restore it from the archive") from error
-
-    def _index(self, content: dict[str, Any], folder: Path, must_exist: bool) -> None:
-        images = sorted(content["images"], key=lambda image: image["id"])
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        self.labels = Labels(("background", *(category["name"] for category in categories)), None, voc_palette())
-        outside = next((image["file_name"] for image in images if leads_out(image["file_name"])), None)
-        if outside is not None:
-            raise ValueError(f"{self._path}: {outside!r} is no name of an image: restore the file from the archive")
-        self._images = [folder / image["file_name"] for image in images]
-        self.ids: tuple[str, ...] = tuple(path.stem for path in self._images)
-        self._sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
-        if not images:
-            raise ValueError(f"{self._path}: the split is empty: check that the data set was unpacked whole")
-        pixels = self._sizes.astype(np.int64).prod(axis=1)
-        if self._sizes.min() < 1 or pixels.max() > MAX_PIXELS:
-            raise ValueError(f"{self._path}: an image without pixels, or of more than {MAX_PIXELS}: restore the file")
+        self._instances = Instances(path)
+        self.labels = Labels(self._instances.class_names, None, voc_palette())
+        self._images = [folder / name for name in self._instances.file_names]
+        self.ids: tuple[str, ...] = self._instances.ids
         if must_exist:
-            missing = next((path for path in self._images if not path.is_file()), None)
+            missing = next((image for image in self._images if not image.is_file()), None)
             if missing:
-                raise ValueError(f"{missing}: this image, listed by {self._path}, is missing: restore it")
-        class_of = {category["id"]: index + 1 for index, category in enumerate(categories)}
-        self._store(content["annotations"], [image["id"] for image in images], class_of)
+                raise ValueError(f"{missing}: this image, listed by {path}, is missing: restore it")
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, index: int) -> Pair:
-        """Reads the image at `index` and paints its mask.
+        """Read the image at `index` and paint its mask.
 
         Raises:
-            ValueError: the image is missing or unreadable, or not of the size that the annotations give.
+            ValueError: The image is missing or unreadable, or not of the size that the annotations give.
         """
         if self._tags_only:
             pixels = read_image(self._images[index])
             return Pair(pixels, np.full(pixels.shape[:2], IGNORE_INDEX, dtype=np.uint8))
-        height, width = (int(side) for side in self._sizes[index])
-        mask = np.zeros((height, width), dtype=np.uint8)
-        for entry in range(self._first_entry[index], self._first_entry[index + 1]):
-            rings = range(self._first_ring[entry], self._first_ring[entry + 1])
-            for ring in rings:
-                numbers = self._numbers[self._first_number[ring] : self._first_number[ring + 1]]
-                if self._crowd[entry]:
-                    counts = numbers.astype(np.int64)
-                    if counts.min(initial=0) < 0 or counts.sum() != height * width:
-                        raise ValueError(f"{self._path}: run lengths that do not fill '{self.ids[index]}': restore it")
-                    mask[decode_counts(counts, height, width)] = self._class[entry]
-                else:
-                    fill_polygon(mask, numbers.reshape(-1, 2), int(self._class[entry]))
-        return fit(self._images[index], mask, self._path)
+        # the size is compared before a mask is allocated: it takes no memory to claim a billion pixels
+        claimed = np.broadcast_to(np.uint8(0), self._instances.size(index))
+        image, _ = fit(self._images[index], claimed, self._instances.path)
+        return Pair(image, self._instances.paint(index))
 
     def tags(self, index: int) -> NDArray[np.float32]:
         """(81,) float32: 1 for each category with an instance or a crowd in the image; background is never a tag."""
         tags = np.zeros(self.labels.num_classes, dtype=np.float32)
-        tags[self._class[self._first_entry[index] : self._first_entry[index + 1]]] = 1
+        tags[self._instances.classes_in(index)] = 1
+        tags[0] = 0
         return tags
 
     def files(self, index: int) -> Files:
         """The image at `index`; its mask lies in no file of its own."""
         return Files(self._images[index], None)
 
-    def _store(self, annotations: Iterable[dict[str, Any]], image_ids: list[int], class_of: dict[int, int]) -> None:
-        """Flat arrays of all outlines, by image, in the order of painting."""
-        of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+
+class Instances:
+    """The instances of one file of COCO's format, and the masks painted from them.
+
+    Crowds are painted first, then the instances from the largest area to the smallest, so that what is small is never
+    hidden; the area is that of the outline, whatever the file says. A pixel belongs to a polygon when its centre lies
+    within. The outlines are held in a few flat arrays, which the workers of a `DataLoader` share.
+
+    Args:
+        path: JSON file with `images`, `categories` and `annotations`.
+
+    Attributes:
+        path: The file.
+        class_names: "background", then the categories in the order of their ids.
+        file_names: Name of each image as listed, in the order of the image ids.
+        ids: The same without suffixes.
+
+    Raises:
+        ValueError: The file is missing or malformed; the message names the annotation at fault.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _read_instances(path)
+        try:
+            self._store_images(content["images"])
+            class_of = self._store_categories(content["categories"])
+            self._store(content["annotations"], [image["id"] for image in _by_id(content["images"])], class_of)
+        except _UNEXPECTED as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path}: no instances of COCO ({reason}): restore it from the archive") from error
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image at `index`, as the file says."""
+        return int(self._sizes[index][0]), int(self._sizes[index][1])
+
+    def classes_in(self, index: int) -> list[int]:
+        """The sorted indices of the classes that have an instance in the image at `index`."""
+        return sorted(set(self._class[self._first_entry[index] : self._first_entry[index + 1]].tolist()))
+
+    def paint(self, index: int) -> NDArray[np.uint8]:
+        """The mask of the image at `index`, (H, W) uint8; 0 is the background.
+
+        Raises:
+            ValueError: Run lengths do not fill the image.
+        """
+        height, width = self.size(index)
+        mask = np.zeros((height, width), dtype=np.uint8)
+        for entry in range(self._first_entry[index], self._first_entry[index + 1]):
+            value = int(self._class[entry])
+            if entry in self._runs:
+                try:
+                    mask[decode_counts(parse_counts(self._runs[entry]), height, width)] = value
+                except ValueError as error:
+                    where = f"{self.path}: an annotation of '{self.ids[index]}'"
+                    raise ValueError(f"{where} has {error}: fix or remove it") from None
+            for ring in range(self._first_ring[entry], self._first_ring[entry + 1]):
+                numbers = self._numbers[self._first_number[ring] : self._first_number[ring + 1]]
+                fill_polygon(mask, numbers.reshape(-1, 2), value)
+        return mask
+
+    def _store_images(self, images: Sequence[dict[str, Any]]) -> None:
+        images = _by_id(images)
+        if not images:
+            raise ValueError(f"{self.path}: the split is empty: check that the data set was unpacked whole")
+        self.file_names = tuple(str(image["file_name"]) for image in images)
+        outside = next((name for name in self.file_names if leads_out(name)), None)
+        if outside is not None:
+            raise ValueError(f"{self.path}: {outside!r} is no name of an image: restore the file from the archive")
+        # the folders of a name are part of it: `a/0001.jpg` and `b/0001.jpg` are two images
+        self.ids = tuple(str(PurePosixPath(name).with_suffix("")) for name in self.file_names)
+        for what, values in (("id", [image["id"] for image in images]), ("name", self.ids)):
+            twice = _first_repeated(values)
+            if twice is not None:
+                raise ValueError(f"{self.path}: two images have the {what} {twice!r}: rename or remove one of them")
+        self._sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
+        pixels = self._sizes.astype(np.int64).prod(axis=1)
+        if self._sizes.min() < 1 or pixels.max() > MAX_PIXELS:
+            raise ValueError(f"{self.path}: an image without pixels, or of more than {MAX_PIXELS}: restore the file")
+
+    def _store_categories(self, categories: Sequence[dict[str, Any]]) -> dict[Any, int]:
+        """Name the classes; returns category id to class index."""
+        categories = _by_id(categories)
+        twice = _first_repeated([category["id"] for category in categories])
+        if twice is not None:
+            raise ValueError(f"{self.path}: two categories have the id {twice!r}: give each its own")
+        named = [category for category in categories if not is_background(category["name"])]
+        self.class_names = ("background", *(category["name"] for category in named))
+        Labels(self.class_names)  # raises for names that cannot be
+        class_of = dict.fromkeys((category["id"] for category in categories), 0)
+        return {**class_of, **{category["id"]: index for index, category in enumerate(named, start=1)}}
+
+    def _store(self, annotations: Sequence[dict[str, Any]], image_ids: list[Any], class_of: dict[Any, int]) -> None:
+        """Keep all outlines in flat arrays, by image, in the order of painting."""
+        of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in annotations:
             of_image[annotation["image_id"]].append(annotation)
-        classes, crowds, entries, rings, lengths, numbers = [], [], [0], [0], [0], []
-        for image_id in image_ids:
-            found = of_image.pop(image_id, [])
-            for annotation in sorted(found, key=lambda a: (not a.get("iscrowd", 0), -float(a["area"]))):
-                outlines = _outlines(annotation, self._path)
-                classes.append(class_of[annotation["category_id"]])
-                crowds.append(bool(annotation.get("iscrowd", 0)))
-                numbers.extend(outlines)
-                lengths.extend(len(outline) for outline in outlines)
-                rings.append(rings[-1] + len(outlines))
+        classes: list[int] = []
+        entries, rings, lengths = [0], [0], [0]
+        numbers: list[NDArray[np.float32]] = []
+        self._runs: dict[int, bytes | NDArray[np.int64]] = {}
+        for index, image_id in enumerate(image_ids):
+            for outline, class_index in self._sorted(of_image.pop(image_id, []), class_of, self.size(index)):
+                if isinstance(outline, list):
+                    numbers.extend(outline)
+                    lengths.extend(len(ring) for ring in outline)
+                else:
+                    self._runs[len(classes)] = outline
+                rings.append(len(lengths) - 1)
+                classes.append(class_index)
             entries.append(len(classes))
         self._class = np.array(classes, dtype=np.uint8)
-        self._crowd = np.array(crowds, dtype=bool)
         self._first_entry = np.array(entries, dtype=np.int64)
         self._first_ring = np.array(rings, dtype=np.int64)
         self._first_number = np.cumsum(lengths, dtype=np.int64)
         self._numbers = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.float32)
 
-
-def fill_polygon(mask: NDArray[np.uint8], corners: NDArray[np.floating[Any]], value: int) -> None:
-    """Sets the pixels of a mask whose centres lie within a polygon (even-odd rule).
-
-    Args:
-        mask: (H, W) uint8, changed in place.
-        corners: (P, 2) x and y in pixels; the centre of the first pixel is at (0.5, 0.5).
-        value: what to set.
-    """
-    height, width = mask.shape
-    x, y = corners[:, 0].astype(np.float64), corners[:, 1].astype(np.float64)
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    first = np.clip(np.ceil(np.minimum(y, next_y) - 0.5), 0, height).astype(np.int64)
-    last = np.clip(np.ceil(np.maximum(y, next_y) - 0.5), 0, height).astype(np.int64)
-    crossed = last - first
-    if not crossed.any():
-        return
-    edge = np.repeat(np.arange(len(x)), crossed)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
-    slope = (next_x - x)[edge] / (next_y - y)[edge]
-    column = np.clip(np.ceil(x[edge] + (row + 0.5 - y[edge]) * slope - 0.5), 0, width).astype(np.int64)
-    top, left = row.min(), column.min()
-    turns = np.zeros((row.max() + 1 - top, column.max() + 1 - left), dtype=np.int32)
-    np.add.at(turns, (row - top, column - left), 1)
-    inside = np.cumsum(turns, axis=1)[:, :-1] % 2 == 1
-    mask[top : top + inside.shape[0], left : left + inside.shape[1]][inside] = value
+    def _sorted(
+        self, annotations: Sequence[dict[str, Any]], class_of: dict[Any, int], size: tuple[int, int]
+    ) -> list[tuple[Any, int]]:
+        """The outlines of one image with their classes, in the order of painting."""
+        found = []
+        for annotation in annotations:
+            try:
+                outline, area = _outline(annotation["segmentation"], size)
+            except ValueError as error:
+                where = f"{self.path}: annotation {annotation.get('id')}"
+                raise ValueError(f"{where} has {error}: fix or remove it") from None
+            order = (not annotation.get("iscrowd", 0), -area)
+            found.append((order, outline, class_of[annotation["category_id"]]))
+        return [(outline, class_index) for _, outline, class_index in sorted(found, key=lambda entry: entry[0])]
 
 
-def decode_counts(counts: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """(height, width) bool from COCO's run lengths: down the columns, starting with the pixels outside."""
-    inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return inside.reshape(width, height).T
+def is_background(name: object) -> bool:
+    """Whether a class name says background, in any case and with underscores around it."""
+    return isinstance(name, str) and name.strip().strip("_").casefold() == "background"
 
 
-def _outlines(annotation: dict[str, Any], path: Path) -> list[NDArray[np.float32]]:
-    """The polygons of an instance, or the one list of run lengths of a crowd."""
-    shape = annotation["segmentation"]
-    where = f"{path}: annotation {annotation.get('id')}"
+def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32]] | bytes | NDArray[np.int64], float]:
+    """An annotation's outline by its type, polygons or run lengths, with its area in pixels."""
     if isinstance(shape, dict):
-        if isinstance(shape["counts"], str):
-            raise ValueError(f"{where} has compressed run lengths: give the uncompressed ones of the official file")
-        return [np.asarray(shape["counts"], dtype=np.float32)]
-    polygons: Sequence[Sequence[float]] = shape
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError(f"{where} has a polygon of fewer than three corners: remove it")
-    outlines = [np.asarray(polygon, dtype=np.float32) for polygon in polygons]
-    if not all(np.isfinite(outline).all() for outline in outlines):
-        raise ValueError(f"{where} has a corner that is no place: remove it")
-    return outlines
+        if list(shape.get("size", ())) != list(size):
+            raise ValueError(f"run lengths of size {shape.get('size')} for an image of {list(size)}")
+        counts = parse_counts(shape["counts"])
+        area = float(counts[1::2].sum())
+        return shape["counts"].encode("ascii") if isinstance(shape["counts"], str) else counts, area
+    if not isinstance(shape, list) or not all(isinstance(ring, list) for ring in shape):
+        raise ValueError("a segmentation that is neither polygons nor run lengths")
+    if not shape:
+        raise ValueError("an empty segmentation")
+    if any(len(ring) < 6 or len(ring) % 2 for ring in shape):
+        raise ValueError("a polygon of fewer than three corners, or half a corner")
+    rings = [np.asarray(ring, dtype=np.float32) for ring in shape]
+    if not all(ring.ndim == 1 and np.isfinite(ring).all() for ring in rings):
+        raise ValueError("a corner that is no place")
+    return rings, sum(polygon_area(ring.reshape(-1, 2)) for ring in rings)
+
+
+def _by_id(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(entries, key=lambda entry: entry["id"])
+
+
+def _first_repeated(values: Sequence[Any]) -> Any:
+    seen = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
 
 
 def _read_instances(path: Path) -> dict[str, Any]:
