@@ -3,16 +3,21 @@
     python benchmarks/overhead.py --quick            # DeepLabV3+ ResNet-50, 512 x 512, K = 19: three minutes
     python benchmarks/overhead.py                    # and OCRNet, K = 19, 21 and 150, more rounds
     python benchmarks/overhead.py --parts            # where the time goes: each exit, each part of the objective
+    python benchmarks/overhead.py --launches         # how many operations a step launches: counted, no GPU needed
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
     python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
-Arms: base, the plain network; MEA, its exits with the multi-exit loss alone; full, MEA with both self-regulation losses
-(`verified`) and local presence; authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses at label
-resolution, as in the authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The arms
-take turns; every ratio is the median over rounds of the ratio within a round. CPU time counts what all threads of this
-process spent, so that other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at once
-in one step, beyond weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in
-it), on a GPU from `max_memory_allocated`.
+Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses
+(`verified`); full, sr with local presence; authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses
+at label resolution, as in the authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The
+arms take turns; every ratio is the median over rounds of the ratio within a round. CPU time counts what all threads of
+this process spent, so that other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at
+once in one step, beyond weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not
+in it), on a GPU from `max_memory_allocated`.
+
+With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
+allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
+computes.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from selfreg.networks import build_network
 from selfreg.regulation import (
@@ -45,6 +51,12 @@ Step = Callable[[], None]
 CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
 _ALONE: dict[str, Any] = {"sr_f_weight": 0.0, "sr_l_weight": 0.0, "local_presence_weight": 0.0}
 """The multi-exit loss and nothing else."""
+_OBJECTIVES: dict[str, dict[str, Any]] = {"mea": _ALONE, "sr": {"local_presence_weight": 0.0}, "full": {}}
+"""What the arms with this library's exits give to `SelfRegulation`."""
+_NETWORKS = ["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"]
+_ALLOCATIONS = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided")
+_NO_KERNEL = (*_ALLOCATIONS, "aten::scalar_tensor")
+"""Operations that only allocate, or make a number on the CPU."""
 
 
 class AuthorsExit(nn.Module):
@@ -79,7 +91,7 @@ def with_authors_exits(network: nn.Module, num_classes: int, taps: Literal["auto
 
 
 class Bench:
-    """One network, its four arms, one batch."""
+    """One network, its arms, one batch."""
 
     def __init__(self, spec: str, num_classes: int, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -95,27 +107,28 @@ class Bench:
         self.labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
         self.labels[:, : size // 16] = 255
         taps = arguments.taps
-        self.regulated = MultiExit(copy.deepcopy(network), num_classes, taps)
-        full = MultiExit(copy.deepcopy(network), num_classes, taps)
-        authors = with_authors_exits(copy.deepcopy(network), num_classes, taps)
-        self.steps = {
-            "base": self._plain(network),
-            "MEA": self._regulated(self.regulated, SelfRegulation(**_ALONE)),
-            "full": self._regulated(full, SelfRegulation("verified")),
-            "authors": self._regulated(
-                authors, SelfRegulation("authors", exit_resolution="label", local_presence_weight=0)
-            ),
+        self.models: dict[str, nn.Module] = {
+            "base": network,
+            **{arm: MultiExit(copy.deepcopy(network), num_classes, taps) for arm in _OBJECTIVES},
+            "authors": with_authors_exits(copy.deepcopy(network), num_classes, taps),
         }
+        objectives = {
+            **{arm: SelfRegulation(**options) for arm, options in _OBJECTIVES.items()},
+            "authors": SelfRegulation("authors", exit_resolution="label", local_presence_weight=0),
+        }
+        self.losses = {"base": self._plain(network)}
+        self.losses |= {arm: self._regulated(self.models[arm], objective) for arm, objective in objectives.items()}
+        self.steps = {arm: self._step(self.models[arm], loss) for arm, loss in self.losses.items()}
 
-    def _plain(self, network: nn.Module) -> Step:
+    def _plain(self, network: nn.Module) -> Callable[[], Tensor]:
         network.train()
         run, loss = self._compiled("network", network), self._compiled("losses", segmentation_loss)
-        return self._step(network, lambda: loss(main_output(run(self.images)), self.labels))
+        return lambda: loss(main_output(run(self.images)), self.labels)
 
-    def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Step:
+    def _regulated(self, model: nn.Module, objective: SelfRegulation) -> Callable[[], Tensor]:
         model.train()
         run, losses = self._compiled("network", model), self._compiled("losses", objective)
-        return self._step(model, lambda: losses(run(self.images), self.labels, progress=1.0).total)
+        return lambda: losses(run(self.images), self.labels, progress=1.0).total
 
     def _compiled(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function) if part in self.arguments.compile else function
@@ -207,7 +220,8 @@ def compare(bench: Bench, rounds: int) -> None:
 
 def parts(bench: Bench, rounds: int) -> None:
     """Print the CPU time of each exit and of each part of the objective, forward and backward, alone."""
-    model = bench.regulated
+    model = bench.models["full"]
+    assert isinstance(model, MultiExit)
     stages: list[Tensor] = []
     handles = [exit_.register_forward_pre_hook(lambda _m, inputs: stages.append(inputs[0])) for exit_ in model.exits]
     outputs: ExitOutputs = model(bench.images)
@@ -253,6 +267,28 @@ def parts(bench: Bench, rounds: int) -> None:
         print(f"{name:<40}{cpu:>8.3f} s{cpu / base:>9.2%}", flush=True)
 
 
+class LaunchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations that compute: views, allocations and scalars made on the CPU are left out."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view and func._schema.name not in _NO_KERNEL
+        return func(*args, **(kwargs or {}))
+
+
+def launches(bench: Bench) -> None:
+    """Print how many operations forward, loss and backward of each arm launch; gradients are None before."""
+    base = 0
+    print(f"{'arm':<9}{'operations':>12}{'added':>8}")
+    for arm, loss in bench.losses.items():
+        bench.models[arm].zero_grad(set_to_none=True)
+        with LaunchCount() as counted:  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss())
+        base = base or counted.count
+        print(f"{arm:<9}{counted.count:>12}{counted.count - base:>8}", flush=True)
+
+
 @contextlib.contextmanager
 def heading(spec: str, num_classes: int, arguments: argparse.Namespace) -> Iterator[None]:
     """Print what is measured, and how long it took."""
@@ -267,7 +303,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one network, K = 19, three rounds")
     parser.add_argument("--parts", action="store_true", help="where the time goes, instead of the comparison")
-    parser.add_argument("--networks", nargs="+", default=["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"])
+    parser.add_argument("--launches", action="store_true", help="count operations, with K = 19, and measure nothing")
+    parser.add_argument("--networks", nargs="+", help=f"[{' '.join(_NETWORKS)}; with --launches the first]")
     parser.add_argument("--classes", nargs="+", type=int, default=[19, 21, 150])
     parser.add_argument("--taps", nargs="+", default="auto", help="modules that carry the exits, shallow to deep")
     parser.add_argument("--size", type=int, default=512)
@@ -281,14 +318,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    networks = arguments.networks or (_NETWORKS[:1] if arguments.launches else _NETWORKS)
+    if arguments.quick or arguments.launches:
+        arguments.classes, arguments.rounds = [19], 3
     if arguments.quick:
-        arguments.networks, arguments.classes, arguments.rounds = arguments.networks[:1], [19], 3
+        networks = networks[:1]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
-    for spec in arguments.networks:
+    for spec in networks:
         for num_classes in arguments.classes:
             with heading(spec, num_classes, arguments):
                 bench = Bench(spec, num_classes, arguments)
-                (parts if arguments.parts else compare)(bench, arguments.rounds)
+                if arguments.launches:
+                    launches(bench)
+                else:
+                    (parts if arguments.parts else compare)(bench, arguments.rounds)
 
 
 if __name__ == "__main__":
