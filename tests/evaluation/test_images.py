@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from selfreg.evaluation import (
-    HIGHER_IS_BETTER,
+    MEASURES,
     ConfusionMatrix,
     ImageResult,
     evaluate_image,
@@ -52,7 +52,6 @@ def test_headline_numbers_lie_at_the_top_and_all_is_json() -> None:
         "num_large_objects",
     ):
         assert type(summary[name]) is int
-    assert "iiou" not in summary
 
 
 def test_summary_agrees_with_the_metrics_one_by_one() -> None:
@@ -124,7 +123,7 @@ def test_fewer_missed_units_are_better() -> None:
 
 def test_same_predictions_are_not_distinguishable() -> None:
     differences = paired_differences(results(0.2), results(0.2))
-    assert set(differences) == {name for name in HIGHER_IS_BETTER if name not in ("background_hole_rate", "iiou")}
+    assert set(differences) == set(MEASURES) - {"background_hole_rate"}
     for difference in differences.values():
         assert difference["difference"] == difference["low"] == difference["high"] == 0
         assert difference["verdict"] == "not distinguishable"
@@ -148,17 +147,6 @@ def test_unlike_results_are_refused() -> None:
         summarise([*results(0.1, count=1), *results(0.1, count=1, background=0)])
     with pytest.raises(ValueError, match="3 class names for 4 classes"):
         summarise(results(0.1), ["a", "b", "c"])
-
-
-def test_instance_maps_bring_the_scores_that_need_them() -> None:
-    label = image(0)
-    evaluated = [
-        evaluate_image(spoiled(label, s, 0.1), label, 4, instances=np.where(label == 1, 1, 0)) for s in range(3)
-    ]
-    summary = summarise(evaluated)
-    assert 0 < summary["iiou"] < 1
-    assert len(summary["iou_by_size"]) == 3
-    assert "iiou" in paired_differences(evaluated, evaluated)
 
 
 def test_result_is_small_and_survives_a_process_border() -> None:

@@ -11,7 +11,7 @@ from selenium.webdriver.support.ui import Select
 
 from report.pages import CLASSES, label_map, palette, photograph
 from selfreg.report.content import Curve
-from selfreg.report.data_page import DataPage, Finding, Sample, write_data_page
+from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
 
 Visit = Callable[..., Chrome]
 
@@ -30,7 +30,7 @@ def check() -> DataPage:
         CLASSES,
         palette(),
         facts=[("images", "4")],
-        findings=[Finding("warning", "pole is rare"), Finding("fault", "unreadable", [f"{n}.png" for n in range(9)])],
+        findings=[Remark("warning", "pole is rare"), Remark("fault", "unreadable", [f"{n}.png" for n in range(9)])],
         pixel_shares={"train": [0.8, 0.15, 0.05], "val": [0.9, 0.1, None]},
         image_counts={"train": [3, 3, 2], "val": [1, 1, 0]},
         samples=samples,
@@ -70,7 +70,7 @@ def test_what_comes_from_files_is_text_and_nothing_else(check: DataPage, tmp_pat
         title=evil,
         class_names=(evil, "b", "c"),
         facts=[(evil, evil)],
-        findings=[Finding("fault", evil, [evil])],
+        findings=[Remark("fault", evil, [evil])],
         pixel_shares={evil: [0.8, 0.2, 0.0]},
         image_counts={evil: [1, 1, 1]},
         samples=[Sample(evil, photograph(1), label_map(1), (evil,), (evil,))],

@@ -8,22 +8,22 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from selfreg.report.content import Curve
-from selfreg.report.study_page import Difference, Measure, StudyPage, write_study_page
+from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage, write_study_page
 
 
 @pytest.fixture
 def study() -> StudyPage:
-    miou = Measure(
+    miou = MeasureOfArms(
         "mIoU",
         "%",
         True,
         [(60.0, 62.0), (63.0, 65.0), (None, 64.0)],
         {
-            "base": [None, Difference(3.0, (2.0, 4.0)), Difference(2.0, None)],
-            "mea": [Difference(-3.0, (-4.0, -2.0)), None, Difference(0.0, (-1.0, 1.0))],
+            "base": [None, ArmDifference(3.0, (2.0, 4.0)), ArmDifference(2.0, None)],
+            "mea": [ArmDifference(-3.0, (-4.0, -2.0)), None, ArmDifference(0.0, (-1.0, 1.0))],
         },
     )
-    time = Measure("Time", "s", False, [(800.0, 820.0), (900.0, 900.0), (None, None)], {})
+    time = MeasureOfArms("Time", "s", False, [(800.0, 820.0), (900.0, 900.0), (None, None)], {})
     curve = Curve("mIoU", "epoch", "%", (1, 2), {"base": (1.0, 2.0), "mea": (1.0, 3.0), "full": (1.0, None)})
     return StudyPage(
         "Study", "two seeds", ("base", "mea", "full"), [miou, time], [curve], ["A note."], ["selfreg study"]

@@ -50,7 +50,8 @@ def test_the_numbers_are_those_of_evaluating_each_run(study: Path, capsys: pytes
 
 def test_a_table_and_a_page_are_written(study: Path) -> None:
     text = (study / "out" / "study.md").read_text(encoding="utf-8")
-    assert "| mea | 2 |" in text
+    assert "|  | base | mea |" in text
+    assert "| seeds | 2 | 2 |" in text
     assert "difference to base" in text
     assert "mea against base (2 seeds)" in text
     page = (study / "out" / "index.html").read_text(encoding="utf-8")

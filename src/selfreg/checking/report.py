@@ -14,7 +14,7 @@ from selfreg.checking.inspection import Item
 from selfreg.config import load_config
 from selfreg.data import read_pair
 from selfreg.files import write_json
-from selfreg.report.data_page import DataPage, Finding, Sample, write_data_page
+from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
 
 _SHOWN_FINDINGS = 20
 
@@ -75,7 +75,7 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
     facts = [("images", str(images)), ("errors", str(len(report.errors))), ("warnings", str(len(report.warnings)))]
     facts += [(f"void in {split}", f"{summary.void_share:.1%}") for split, summary in report.splits.items()]
     findings = [
-        Finding(
+        Remark(
             "fault" if finding.level == "error" else "warning",
             finding.message,
             () if finding.file is None else (finding.file,),

@@ -11,16 +11,16 @@ from selfreg.comparison.compare import Comparison
 from selfreg.data import Pair
 from selfreg.evaluation import FailureCase, failure_cases
 from selfreg.inference.scoring import background_of, read_prediction
-from selfreg.report.content import Case, Kind
+from selfreg.report.content import Case, CaseKind
 
-_KINDS: dict[str, Kind] = {
+_KINDS: dict[str, CaseKind] = {
     "object": "missed object",
     "part": "missed part",
     "mislabel": "mislabelled part",
     "hole": "mislabelled part",
 }
 
-Maps = tuple[NDArray[np.uint8], ...]
+ClassMaps = tuple[NDArray[np.uint8], ...]
 
 
 def choose_cases(comparison: Comparison, limit: int = 200, overviews: int = 12) -> list[Case]:
@@ -28,7 +28,7 @@ def choose_cases(comparison: Comparison, limit: int = 200, overviews: int = 12) 
 
     At most `limit` failures and `overviews` whole images. A failure that several sides have in common is shown once.
     """
-    by_kind: dict[Kind, list[Case]] = defaultdict(list)
+    by_kind: dict[CaseKind, list[Case]] = defaultdict(list)
     whole: list[Case] = []
     for index in range(len(comparison.source)):
         pair, maps = comparison.source.read(index), _predictions(comparison, index)
@@ -45,12 +45,12 @@ def choose_cases(comparison: Comparison, limit: int = 200, overviews: int = 12) 
     return chosen + _spread(whole, overviews)
 
 
-def _predictions(comparison: Comparison, index: int) -> Maps:
+def _predictions(comparison: Comparison, index: int) -> ClassMaps:
     source = comparison.source
     return tuple(read_prediction(side.folder, source.ids[index], source.labels) for side in comparison.sides)
 
 
-def _failures(comparison: Comparison, index: int, pair: Pair, maps: Maps) -> Iterator[Case]:
+def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -> Iterator[Case]:
     labels = comparison.source.labels
     found: list[FailureCase] = []
     for prediction in (maps[-1], *maps[:-1]):
@@ -90,7 +90,7 @@ def _same(first: FailureCase, second: FailureCase) -> bool:
     return common > 0.5 * (areas[0] + areas[1] - common)
 
 
-def _overview(comparison: Comparison, index: int, pair: Pair, maps: Maps) -> Case:
+def _overview(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -> Case:
     valid = pair.mask != 255
     pixels = max(int(valid.sum()), 1)
     right = [float(((prediction == pair.mask) & valid).sum() / pixels) for prediction in maps]

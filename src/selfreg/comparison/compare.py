@@ -1,18 +1,23 @@
 """`selfreg compare`: runs, or folders of predictions, on the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from selfreg.data import Source
-from selfreg.evaluation import HIGHER_IS_BETTER, ImageResult, paired_differences, summarise
-from selfreg.inference.evaluate import COUNTS, TITLES, label_folder, predict_source, shown
+from selfreg.evaluation import CLASS_MEASURES, MEASURES, ImageResult, paired_differences, summarise
+from selfreg.evaluation.measures import IN_VERDICT, Difference, verdict_in_words
+from selfreg.inference.evaluate import label_folder, predict_source
 from selfreg.inference.scoring import score_folder
+from selfreg.report.tables import Cell, TextTable, difference_cell, print_table
 from selfreg.run import Run, Weights
+
+SMALL_PRINT = (
+    "Intervals: 95 %, images resampled 1,000 times. They do not cover the seed: another training can differ by more."
+)
 
 
 @dataclass(frozen=True)
@@ -111,61 +116,57 @@ def _compare(
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """The headline numbers side by side with paired differences, the classes' IoU, and what it says in words."""
+    """Print the measures side by side with paired differences, the IoU of each class, and the verdict in words."""
     console = console or Console()
-    console.print(_headline_table(comparison))
-    console.print(_class_table(comparison))
-    for side, difference in zip(comparison.sides[1:], comparison.differences, strict=True):
-        console.print(_in_words(side.name, comparison.sides[0].name, difference))
+    print_table(_measure_table(comparison), console)
+    print_table(_class_table(comparison), console)
+    for sentence in verdict_sentences(comparison):
+        console.print(sentence, markup=False, highlight=False)
+    console.print(SMALL_PRINT, markup=False, highlight=False)
 
 
-def _headline_table(comparison: Comparison) -> Table:
+def verdict_sentences(comparison: Comparison) -> list[str]:
+    """One sentence for each side but the first: in what it is better or worse than the first."""
+    base, *others = comparison.sides
+    sentences = []
+    for side, differences in zip(others, comparison.differences, strict=True):
+        known = [difference_in(differences, key) for key in IN_VERDICT]
+        sentences.append(f"{side.name} against {base.name}: {verdict_in_words([each for each in known if each])}.")
+    return sentences
+
+
+def difference_in(entries: Mapping[str, Mapping[str, Any]], key: str) -> Difference | None:
+    """One measure of what `paired_differences` returned; None where it is not defined."""
+    entry = entries.get(key)
+    return None if entry is None else Difference(MEASURES[key], entry["difference"], entry["low"], entry["high"])
+
+
+def _measure_table(comparison: Comparison) -> TextTable:
     sides = comparison.sides
-    table = Table("", title=f"{comparison.split}: {len(comparison.source)} images, difference with 95 % interval")
-    for side in sides:
-        table.add_column(side.name, justify="right")
-    for side in sides[1:]:
-        table.add_column(f"{side.name} - {sides[0].name}" if len(sides) > 2 else "difference", justify="right")
-    for name in HIGHER_IS_BETTER:
-        if any(side.summary.get(name) is not None for side in sides):
-            cells = [_difference(name, difference.get(name)) for difference in comparison.differences]
-            table.add_row(TITLES[name], *(shown(name, side.summary.get(name)) for side in sides), *cells)
+    names = [f"{side.name} - {sides[0].name}" if len(sides) > 2 else "difference" for side in sides[1:]]
+    rows = []
+    for key, measure in MEASURES.items():
+        values = [side.summary.get(key) for side in sides]
+        if any(value is not None for value in values):
+            differences = [difference_cell(difference_in(entries, key)) for entries in comparison.differences]
+            rows.append(
+                (Cell(f"{measure.title} {measure.arrow}"), *(Cell(measure.text(each)) for each in values), *differences)
+            )
     if all(side.run is not None and side.run.summary() for side in sides):
         seconds = [(side.run.summary() or {}).get("seconds", 0.0) for side in sides if side.run]
-        ratios = [f"x {each / seconds[0]:.2f}" if seconds[0] else "" for each in seconds[1:]]
-        table.add_row("training time, s", *(f"{each:.0f}" for each in seconds), *ratios)
-    return table
-
-
-def _difference(name: str, entry: dict[str, Any] | None) -> str:
-    if entry is None:
-        return "-"
-    scale, digits = (1, 0) if name in COUNTS else (100, 1)
-    low, value, high = (scale * entry[key] for key in ("low", "difference", "high"))
-    colour = {"better": "green", "worse": "red"}.get(entry["verdict"], "dim")
-    return f"[{colour}]{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})[/]"
-
-
-def _class_table(comparison: Comparison) -> Table:
-    table = Table("class", title="IoU per class")
-    for side in comparison.sides:
-        table.add_column(side.name, justify="right")
-    for index, name in enumerate(comparison.source.labels.class_names):
-        table.add_row(name, *(shown("iou", side.summary["per_class_iou"][index]) for side in comparison.sides))
-    return table
-
-
-def _in_words(name: str, base: str, differences: dict[str, dict[str, Any]]) -> str:
-    main = {key: differences[key] for key in list(HIGHER_IS_BETTER)[:4] if key in differences}
-    parts = []
-    for verdict, words in (
-        ("better", "better in"),
-        ("worse", "worse in"),
-        ("not distinguishable", "not distinguishable in"),
-    ):
-        named = [TITLES[key] for key, entry in main.items() if entry["verdict"] == verdict]
-        if named:
-            parts.append(f"{words} {', '.join(named)}")
-    return (
-        f"{name} against {base}: {'; '.join(parts)} (95 %, images resampled; one training each says nothing of seeds)."
+        ratios = [Cell(f"x {each / seconds[0]:.2f}" if seconds[0] else "") for each in seconds[1:]]
+        rows.append((Cell("training time, s"), *(Cell(f"{each:.0f}") for each in seconds), *ratios))
+    return TextTable(
+        f"{comparison.split}: {len(comparison.source)} images, difference with 95 % interval",
+        ("", *(side.name for side in sides), *names),
+        rows,
     )
+
+
+def _class_table(comparison: Comparison) -> TextTable:
+    iou = CLASS_MEASURES["per_class_iou"]
+    rows = [
+        (Cell(name), *(Cell(iou.text(side.summary[iou.key][index])) for side in comparison.sides))
+        for index, name in enumerate(comparison.source.labels.class_names)
+    ]
+    return TextTable("IoU per class", ("class", *(side.name for side in comparison.sides)), rows)

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from selfreg.comparison.cases import choose_cases
-from selfreg.comparison.compare import Comparison
-from selfreg.evaluation import HIGHER_IS_BETTER
-from selfreg.inference.evaluate import COUNTS, TITLES
+from selfreg.comparison.compare import SMALL_PRINT, Comparison, difference_in
+from selfreg.evaluation import HEADLINES, Measure
 from selfreg.report.content import Curve, Number, Page
 from selfreg.report.page import write_page
 from selfreg.run import Run
-
-_HEADLINES = 10
 
 
 def write_comparison(
@@ -37,7 +34,7 @@ def write_comparison(
         per_class={side.name: side.summary["per_class_iou"] for side in sides},
         cases=choose_cases(comparison, limit),
         curves=[_recall_curve(comparison), *_training_curves(comparison)],
-        notes=[*notes, "Intervals: 95 %, images resampled 1,000 times. One training each says nothing of seeds."],
+        notes=[*notes, SMALL_PRINT],
         commands=commands,
     )
     return write_page(page, path)
@@ -46,33 +43,37 @@ def write_comparison(
 def _numbers(comparison: Comparison) -> list[Number]:
     last = comparison.differences[-1]
     numbers = []
-    for name in list(HIGHER_IS_BETTER)[:_HEADLINES] + ["hallucinated_components"]:
-        if comparison.sides[-1].summary.get(name) is None:
+    for measure in HEADLINES:
+        if comparison.sides[-1].summary.get(measure.key) is None:
             continue
-        scale = 1.0 if name in COUNTS else 100.0
-        entry: dict[str, Any] = last.get(name, {})
-        interval = (scale * entry["low"], scale * entry["high"]) if entry else None
+        difference = difference_in(last, measure.key)
         numbers.append(
             Number(
-                name=TITLES[name],
-                unit="" if name in COUNTS else "%",
-                higher_is_better=HIGHER_IS_BETTER[name],
-                values=tuple(_scaled(side.summary.get(name), scale) for side in comparison.sides),
-                intervals=tuple(_interval(side.summary, name, scale) for side in comparison.sides),
-                difference=scale * entry["difference"] if entry else None,
-                difference_interval=interval,
+                name=measure.title,
+                unit=measure.unit,
+                higher_is_better=measure.higher_is_better,
+                values=tuple(_scaled(side.summary.get(measure.key), measure) for side in comparison.sides),
+                intervals=tuple(_interval(side.summary, measure) for side in comparison.sides),
+                difference=measure.scaled(difference.value) if difference else None,
+                difference_interval=(
+                    (measure.scaled(difference.low), measure.scaled(difference.high)) if difference else None
+                ),
             )
         )
     return numbers
 
 
-def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else scale * value
+def _scaled(value: float | None, measure: Measure) -> float | None:
+    return None if value is None else measure.scaled(value)
 
 
-def _interval(summary: dict[str, Any], name: str, scale: float) -> tuple[float, float] | None:
-    found = summary["intervals"].get(name)
-    return None if found is None or None in found else (scale * found[0], scale * found[1])
+def _interval(summary: dict[str, Any], measure: Measure) -> tuple[float, float] | None:
+    found = summary["intervals"].get(measure.key)
+    return None if found is None or None in found else (measure.scaled(found[0]), measure.scaled(found[1]))
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def _recall_curve(comparison: Comparison) -> Curve:
@@ -80,9 +81,7 @@ def _recall_curve(comparison: Comparison) -> Curve:
     # a bucket is drawn at the geometric middle of its edges; the first and last are open
     inner = [(low * high) ** 0.5 for low, high in pairwise(edges)]
     middles = (edges[0] / 3**0.5, *inner, min(edges[-1] * 3**0.5, 1.0))
-    lines = {
-        side.name: tuple(_scaled(value, 100) for value in side.summary["recall_by_size"]) for side in comparison.sides
-    }
+    lines = {side.name: tuple(_percent(value) for value in side.summary["recall_by_size"]) for side in comparison.sides}
     return Curve(
         "Objects found, by their size",
         "size of the object, % of the image",
@@ -98,5 +97,5 @@ def _training_curves(comparison: Comparison) -> list[Curve]:
     epochs = sorted({epoch for history in histories.values() for epoch in history})
     if len(epochs) < 2:
         return []
-    lines = {name: tuple(_scaled(history.get(epoch), 100) for epoch in epochs) for name, history in histories.items()}
+    lines = {name: tuple(_percent(history.get(epoch)) for epoch in epochs) for name, history in histories.items()}
     return [Curve("mIoU while training", "epoch", "mIoU, %", tuple(float(epoch + 1) for epoch in epochs), lines)]

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 from selfreg.evaluation.boundary import BoundaryCounts, boundary_counts, boundary_iou, boundary_scores
 from selfreg.evaluation.cases import FailureCase, failure_cases
-from selfreg.evaluation.failures import SIZE_EDGES, FailureCounts, failure_counts, failure_scores
-from selfreg.evaluation.images import HIGHER_IS_BETTER, ImageResult, evaluate_image, paired_differences, summarise
-from selfreg.evaluation.instances import InstanceCounts, instance_counts, instance_scores
+from selfreg.evaluation.failures import OBJECT_SIZE_EDGES, FailureCounts, failure_counts, failure_scores
+from selfreg.evaluation.images import ImageResult, evaluate_image
 from selfreg.evaluation.maps import confusion_matrix
+from selfreg.evaluation.measures import CLASS_MEASURES, HEADLINES, MEASURES, Measure, Verdict, verdict_of
 from selfreg.evaluation.scores import PixelCounts, confusion_scores, pixel_scores
+from selfreg.evaluation.summary import paired_class_differences, paired_differences, resampled_scores, summarise
 from selfreg.evaluation.units import Thresholds
 
 if TYPE_CHECKING:
@@ -16,17 +17,20 @@ if TYPE_CHECKING:
     from selfreg.evaluation.failure_rates import FailureRates
 
 __all__ = [
-    "HIGHER_IS_BETTER",
-    "SIZE_EDGES",
+    "CLASS_MEASURES",
+    "HEADLINES",
+    "MEASURES",
+    "OBJECT_SIZE_EDGES",
     "BoundaryCounts",
     "ConfusionMatrix",
     "FailureCase",
     "FailureCounts",
     "FailureRates",
     "ImageResult",
-    "InstanceCounts",
+    "Measure",
     "PixelCounts",
     "Thresholds",
+    "Verdict",
     "boundary_counts",
     "boundary_iou",
     "boundary_scores",
@@ -36,11 +40,12 @@ __all__ = [
     "failure_cases",
     "failure_counts",
     "failure_scores",
-    "instance_counts",
-    "instance_scores",
+    "paired_class_differences",
     "paired_differences",
     "pixel_scores",
+    "resampled_scores",
     "summarise",
+    "verdict_of",
 ]
 
 

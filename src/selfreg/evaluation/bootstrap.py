@@ -12,7 +12,7 @@ from selfreg.evaluation.scores import Floats
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Counts = TypeVar("Counts", bound="DataclassInstance")
+CountsT = TypeVar("CountsT", bound="DataclassInstance")
 """A dataclass whose fields are arrays of counts."""
 
 
@@ -22,13 +22,13 @@ def draw_resamples(num_images: int, resamples: int, seed: int) -> Floats:
     return generator.multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples).astype(np.float64)
 
 
-def stack(counts: Sequence[Counts]) -> Counts:
+def stack(counts: Sequence[CountsT]) -> CountsT:
     """One set of counts out of those of N images: fields ``(...)`` become ``(N, ...)``."""
     names = [field.name for field in fields(counts[0])]
     return type(counts[0])(*(np.stack([getattr(count, name) for count in counts]) for name in names))
 
 
-def add_up(images: Counts, weights: NDArray[Any]) -> Counts:
+def add_up(images: CountsT, weights: NDArray[Any]) -> CountsT:
     """Weighted sums over images: fields ``(N, ...)`` and ``weights`` ``(B, N)`` give ``(B, ...)``.
 
     Each field is one matrix product; whole weights keep counts whole.
@@ -40,7 +40,7 @@ def add_up(images: Counts, weights: NDArray[Any]) -> Counts:
     return type(images)(*sums)
 
 
-def interval(values: Floats, confidence: float = 0.95) -> tuple[NDArray[Any], NDArray[Any]]:
+def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[NDArray[Any], NDArray[Any]]:
     """Percentile interval over the first axis, NaN left out: lower and upper ends, NaN where all is NaN."""
     tail = 100 * (1 - confidence) / 2
     known = ~np.isnan(values).all(0)

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.evaluation.maps import Maps, compact
-from selfreg.evaluation.regions import Box, Mask, bounding_box
+from selfreg.evaluation.regions import Mask, Slices, bounding_box
 from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Analysis, Thresholds, analyse
 
-Kind = Literal["object", "part", "mislabel", "hole"]
+FailureKind = Literal["object", "part", "mislabel", "hole"]
 
 
 @dataclass(frozen=True, eq=False)
 class FailureCase:
     """One missed small object, missed part, mislabelled blob or background hole, and where it is."""
 
-    kind: Kind
+    kind: FailureKind
     class_index: int
     """The class of its label."""
     predicted_class: int | None
@@ -73,19 +73,19 @@ def _missed_units(maps: Maps, found: Analysis, thresholds: Thresholds) -> Iterat
 def _blobs(maps: Maps, found: Analysis, background: int | None) -> Iterator[FailureCase]:
     blobs = found.blobs
     for index in np.flatnonzero(blobs.counted).tolist():
-        kind: Kind = "hole" if blobs.predicted[index] == background else "mislabel"
+        kind: FailureKind = "hole" if blobs.predicted[index] == background else "mislabel"
         owner = int(blobs.owners[index])
         box, mask = _crop(blobs.ids, index)
         yield _case(maps, kind, int(found.objects.classes[owner]), box, mask, int(found.objects.areas[owner]))
 
 
-def _crop(ids: NDArray[np.integer[Any]], index: int) -> tuple[Box, Mask]:
+def _crop(ids: NDArray[np.integer[Any]], index: int) -> tuple[Slices, Mask]:
     inside = ids == index
     box = bounding_box(inside)
     return box, inside[box].copy()
 
 
-def _case(maps: Maps, kind: Kind, class_index: int, box: Box, mask: Mask, object_area: int) -> FailureCase:
+def _case(maps: Maps, kind: FailureKind, class_index: int, box: Slices, mask: Mask, object_area: int) -> FailureCase:
     predicted = np.bincount(maps.prediction[box][mask], minlength=maps.num_classes + 1)
     area, correct = int(predicted.sum()), int(predicted[class_index])
     predicted[class_index] = 0

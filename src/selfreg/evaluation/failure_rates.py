@@ -10,8 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from selfreg.evaluation.bootstrap import add_up, draw_resamples, interval
-from selfreg.evaluation.failures import SIZE_EDGES, FailureCounts, failure_counts, failure_scores
+from selfreg.evaluation.bootstrap import add_up, draw_resamples, percentile_interval
+from selfreg.evaluation.failures import OBJECT_SIZE_EDGES, FailureCounts, failure_counts, failure_scores
 from selfreg.evaluation.maps import check_classes
 from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Thresholds
 
@@ -85,7 +85,7 @@ class FailureRates(Metric):
             drawn = failure_scores(add_up(images, resamples), self.background)
             for name, values in drawn.items():
                 if values.ndim == 1:
-                    result["intervals"][name] = [float(end) for end in interval(values)]
+                    result["intervals"][name] = [float(end) for end in percentile_interval(values)]
         return result
 
 
@@ -99,8 +99,8 @@ def _from_tables(tables: NDArray[np.int64]) -> FailureCounts:
     taken, values = 0, {}
     for field in fields(FailureCounts):
         if field.name.endswith("_by_size"):
-            values[field.name] = tables[:, :, taken : taken + len(SIZE_EDGES) + 1]
-            taken += len(SIZE_EDGES) + 1
+            values[field.name] = tables[:, :, taken : taken + len(OBJECT_SIZE_EDGES) + 1]
+            taken += len(OBJECT_SIZE_EDGES) + 1
         else:
             values[field.name] = tables[:, :, taken]
             taken += 1

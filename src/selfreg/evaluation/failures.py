@@ -13,7 +13,7 @@ from selfreg.evaluation.regions import count_within, find_components, share_of
 from selfreg.evaluation.scores import Floats, divide, mean_over_classes
 from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Analysis, Counts, Thresholds, analyse, without_objects
 
-SIZE_EDGES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+OBJECT_SIZE_EDGES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Where one bucket of object sizes ends and the next begins: shares of an image's valid pixels."""
 
 
@@ -21,8 +21,8 @@ SIZE_EDGES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 class FailureCounts:
     """What the rates are made of: int64 counts per class, ``(num_classes,)``, of one image or summed over many.
 
-    ``objects_by_size`` and ``objects_found_by_size`` are ``(num_classes, len(SIZE_EDGES) + 1)``. A count of what is
-    missed "low" is taken at ``low_coverage``.
+    `objects_by_size` and `objects_found_by_size` are (num_classes, len(OBJECT_SIZE_EDGES) + 1). Names that end in
+    `_low` count what is missed at `low_coverage`.
     """
 
     small_objects: Counts
@@ -86,7 +86,7 @@ def failure_scores(counts: FailureCounts, background: int | None) -> dict[str, F
 
     Rates ``(...)`` lie in 0..1, lower is better, and are means over the classes that have what they are taken of, NaN
     when none has; ``per_class_...`` gives them apart, ``(..., num_classes)``. ``recall_by_size``
-    ``(..., len(SIZE_EDGES) + 1)`` is the share of objects found, all classes pooled. The rest are sums of counts.
+    ``(..., len(OBJECT_SIZE_EDGES) + 1)`` is the share of objects found in all classes. The rest are sums of counts.
     Without a ``background`` there is no background-hole rate: NaN.
     """
     units = counts.small_objects + counts.parts
@@ -110,6 +110,7 @@ def failure_scores(counts: FailureCounts, background: int | None) -> dict[str, F
         "num_large_objects": (counts.large_objects + counts.large_objects_wrong).sum(-1),
         "recall_by_size": divide(counts.objects_found_by_size.sum(-2), counts.objects_by_size.sum(-2)),
         **{f"per_class_{name}": rate for name, rate in per_class.items()},
+        "per_class_hallucinated_components": counts.hallucinated,
     }
 
 
@@ -157,8 +158,8 @@ def _count_small_predictions(
 
 
 def _count_by_size(found: Analysis, num_classes: int, thresholds: Thresholds) -> dict[str, Counts]:
-    areas, buckets = found.objects.areas, len(SIZE_EDGES) + 1
-    bucket = np.searchsorted(SIZE_EDGES, areas / max(found.valid, 1))
+    areas, buckets = found.objects.areas, len(OBJECT_SIZE_EDGES) + 1
+    bucket = np.searchsorted(OBJECT_SIZE_EDGES, areas / max(found.valid, 1))
     index = found.objects.classes * buckets + bucket
     counted = areas >= thresholds.minimum_area
     hit = counted & (found.correct >= thresholds.coverage * areas)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selfreg.evaluation.maps import IntArray
 
 Mask = NDArray[np.bool_]
-Box = tuple[slice, slice]
+Slices = tuple[slice, slice]
 
 
 class Components(NamedTuple):
@@ -76,7 +76,7 @@ def fill_specks(everything: Components, objects: Components, minimum_area: int, 
     return owner.astype(ids.dtype)[ids]
 
 
-def find_boxes(ids: IntArray, size: int) -> list[Box]:
+def find_boxes(ids: IntArray, size: int) -> list[Slices]:
     """The box of each id 0..size-1 of a map ``(H, W)``, all in one pass; an empty one for an id that does not occur."""
     height, width = ids.shape
     first = _run_starts(ids)
@@ -107,7 +107,7 @@ def count_within(ids: IntArray, selected: Mask, size: int) -> NDArray[np.int64]:
     return counts
 
 
-def bounding_box(mask: Mask) -> Box:
+def bounding_box(mask: Mask) -> Slices:
     """Smallest box around the true pixels of a mask that has some."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -129,7 +129,7 @@ def squared_distance(ids: IntArray) -> NDArray[np.float32]:
 
 def find_limbs(
     component: Mask, squared: NDArray[np.float32], width: float, minimum_area: int
-) -> Iterator[tuple[Box, Mask]]:
+) -> Iterator[tuple[Slices, Mask]]:
     """Limbs of one component: what an opening removes, where it stands out far enough.
 
     ``component`` and ``squared`` (its ``squared_distance``) are ``(h, w)`` crops that hold all of it. With R the

@@ -58,6 +58,9 @@ def pixel_scores(counts: PixelCounts) -> dict[str, Floats]:
         "frequency_weighted_iou": divide((counts.labelled * np.nan_to_num(iou)).sum(-1), pixels),
         "per_class_iou": iou,
         "per_class_accuracy": accuracy,
+        "per_class_precision": divide(counts.correct, counts.predicted),
+        "per_class_recall": accuracy,
+        "per_class_f1": divide(2 * np.asarray(counts.correct), np.asarray(counts.labelled) + counts.predicted),
     }
 
 

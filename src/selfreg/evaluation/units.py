@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from selfreg.evaluation.maps import IntArray, Maps, check_image
 from selfreg.evaluation.regions import (
-    Box,
     Components,
     Mask,
+    Slices,
     count_within,
     fill_specks,
     find_boxes,
@@ -61,7 +61,7 @@ class Part(NamedTuple):
     """A part of a larger object: that object's component id, the part's place and pixels, and how many are right."""
 
     component: int
-    box: Box
+    box: Slices
     mask: Mask
     area: int
     correct: int

@@ -5,42 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from selfreg.config import DataConfig
 from selfreg.data import Labels, Source
-from selfreg.evaluation import HIGHER_IS_BETTER, summarise
+from selfreg.evaluation import CLASS_MEASURES, MEASURES, summarise
 from selfreg.files import write_json, write_text
 from selfreg.inference.predict import save_index_png, share_of
 from selfreg.inference.predictor import predictor_of
 from selfreg.inference.scoring import LabelFolder, prediction_path, score_folder
 from selfreg.run import Run, Weights
-
-TITLES = {
-    "miou": "mIoU",
-    "boundary_iou": "boundary IoU",
-    "missed_unit_rate": "missed units (failure 1)",
-    "partial_mislabel_rate": "partial mislabels (failure 2)",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean class accuracy",
-    "frequency_weighted_iou": "frequency-weighted IoU",
-    "trimap_iou": "trimap IoU",
-    "missed_small_object_rate": "missed small objects",
-    "missed_part_rate": "missed parts",
-    "missed_unit_rate_low": "missed units, coverage 0.25",
-    "missed_small_object_rate_low": "missed small objects, coverage 0.25",
-    "missed_part_rate_low": "missed parts, coverage 0.25",
-    "mislabelled_object_rate": "large objects with a mislabelled part",
-    "background_hole_rate": "background holes",
-    "whole_object_errors": "objects mostly wrong",
-    "hallucinated_components": "hallucinated small components",
-    "iiou": "iIoU",
-}
-COUNTS = ("whole_object_errors", "hallucinated_components")
-_PER_CLASS = ("per_class_iou", "per_class_missed_unit_rate", "per_class_partial_mislabel_rate")
 
 
 def evaluate_run(
@@ -160,23 +136,18 @@ def label_folder(
 
 
 def print_table(result: dict[str, Any], console: Console | None = None) -> None:
-    """Headline numbers with their intervals, then the classes."""
+    """Print every measure with its interval, then the measures of each class."""
     console = console or Console()
-    headline = Table("", "value", "95 % interval", title=f"{result['num_images']} images")
-    for name in HIGHER_IS_BETTER:
-        if result.get(name) is not None:
-            low_high = result["intervals"].get(name)
-            interval = f"{shown(name, low_high[0])} to {shown(name, low_high[1])}" if low_high else ""
-            headline.add_row(TITLES[name], shown(name, result[name]), interval)
-    console.print(headline)
-    classes = Table("class", "IoU", "missed units", "partial mislabels")
+    measured = Table("", "value", "95 % interval", title=f"{result['num_images']} images")
+    for key, measure in MEASURES.items():
+        if result.get(key) is not None:
+            ends = result["intervals"].get(key)
+            interval = f"{measure.text(ends[0])} to {measure.text(ends[1])}" if ends else ""
+            measured.add_row(measure.title, measure.text(result[key]), interval)
+    console.print(measured)
+    classes = Table("class")
+    for measure in CLASS_MEASURES.values():
+        classes.add_column(measure.title, justify="right")
     for index, name in enumerate(result["class_names"]):
-        classes.add_row(name, *(shown(key, result[key][index]) for key in _PER_CLASS))
+        classes.add_row(name, *(measure.text(result[key][index]) for key, measure in CLASS_MEASURES.items()))
     console.print(classes)
-
-
-def shown(name: str, value: float | None) -> str:
-    """A number as people read it: rates in percent, counts as they are, a dash for what is not defined."""
-    if value is None or not np.isfinite(value):
-        return "-"
-    return f"{value:.0f}" if name in COUNTS else f"{100 * value:.1f}"

@@ -8,8 +8,10 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Kind: TypeAlias = Literal["missed object", "missed part", "mislabelled part", "overview"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from selfreg.evaluation.measures import verdict_of
+
+CaseKind: TypeAlias = Literal["missed object", "missed part", "mislabelled part", "overview"]
+CASE_KINDS: tuple[CaseKind, ...] = get_args(CaseKind)
 Interval: TypeAlias = tuple[float, float]
 Box: TypeAlias = tuple[int, int, int, int]
 
@@ -49,10 +51,7 @@ class Number:
         """ "better", "worse" or "not distinguishable" from the interval of the difference; "" without one."""
         if self.difference_interval is None or any(map(is_missing, self.difference_interval)):
             return ""
-        low, high = self.difference_interval
-        if low <= 0 <= high:
-            return "not distinguishable"
-        return "better" if (low > 0) == self.higher_is_better else "worse"
+        return verdict_of(*self.difference_interval, self.higher_is_better)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ class Case:
     image: NDArray[np.uint8]
     label: NDArray[np.uint8] | None
     predictions: tuple[NDArray[np.uint8], ...]
-    kind: Kind
+    kind: CaseKind
     class_index: int | None = None
     wrong_class: int | None = None
     outline: NDArray[np.bool_] | None = None
@@ -94,8 +93,8 @@ class Case:
         for name, array in maps.items():
             if array is not None and array.shape != size:
                 raise ValueError(f"{who}: the {name} has shape {array.shape}, the image {size}; give both in one size")
-        if self.kind not in KINDS:
-            raise ValueError(f"{who}: unknown kind {self.kind!r}; use one of {', '.join(KINDS)}")
+        if self.kind not in CASE_KINDS:
+            raise ValueError(f"{who}: unknown kind {self.kind!r}; use one of {', '.join(CASE_KINDS)}")
         if self.box is not None:
             top, left, bottom, right = self.box
             if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):

@@ -17,7 +17,7 @@ from selfreg.report.rendering import render
 
 
 @dataclass(frozen=True)
-class Finding:
+class Remark:
     """One thing that a check found, and the files it was found in."""
 
     severity: Literal["fault", "warning"]
@@ -70,7 +70,7 @@ class DataPage:
     palette: NDArray[np.uint8]
     ignore_index: int | None = 255
     facts: Sequence[tuple[str, str]] = ()
-    findings: Sequence[Finding] = ()
+    findings: Sequence[Remark] = ()
     pixel_shares: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     image_counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     samples: Sequence[Sample] = ()

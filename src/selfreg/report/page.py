@@ -8,7 +8,7 @@ import numpy as np
 
 from selfreg.files import write_text
 from selfreg.report.charts import forests, lay_out
-from selfreg.report.content import KINDS, Box, Case, Page, is_missing
+from selfreg.report.content import CASE_KINDS, Box, Case, Page, is_missing
 from selfreg.report.embed import LEVELS, Album, outline_path, zoom_window
 from selfreg.report.pictures import columns_of, outcome_words, outcomes
 from selfreg.report.rendering import decimals, render
@@ -69,7 +69,7 @@ def write_page(page: Page, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
 
 
 def _text(page: Page, cards: list[Card], album: Album) -> str:
-    kinds = {kind: count for kind in KINDS if (count := sum(card.case.kind == kind for card in cards))}
+    kinds = {kind: count for kind in CASE_KINDS if (count := sum(card.case.kind == kind for card in cards))}
     counted = [
         (index, name, sum(index in card.classes for card in cards)) for index, name in enumerate(page.class_names)
     ]

@@ -12,7 +12,7 @@ from selfreg.report.rendering import decimals, render
 
 
 @dataclass(frozen=True)
-class Difference:
+class ArmDifference:
     """One arm minus a control, paired: the mean and its 95 % interval, None where it is not known."""
 
     value: float
@@ -20,7 +20,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Measure:
+class MeasureOfArms:
     """One quantity over all arms, in the unit given: 63.2 with unit "%" reads "63.2 %".
 
     seeds: for each arm its values, one per seed, None for a run that is missing.
@@ -31,7 +31,7 @@ class Measure:
     unit: str
     higher_is_better: bool
     seeds: Sequence[Sequence[float | None]]
-    differences: Mapping[str, Sequence[Difference | None]]
+    differences: Mapping[str, Sequence[ArmDifference | None]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class StudyPage:
     title: str
     subtitle: str
     arms: tuple[str, ...]
-    measures: Sequence[Measure]
+    measures: Sequence[MeasureOfArms]
     curves: Sequence[Curve] = ()
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
@@ -86,7 +86,7 @@ def write_study_page(page: StudyPage, path: Path) -> Path:
     return path
 
 
-def _rows(measure: Measure) -> list[ArmRow]:
+def _rows(measure: MeasureOfArms) -> list[ArmRow]:
     known = [[value for value in values if value is not None and not is_missing(value)] for values in measure.seeds]
     everything = [value for values in known for value in values]
     low, high = min(everything, default=0.0), max(everything, default=1.0)
@@ -111,7 +111,7 @@ def _rows(measure: Measure) -> list[ArmRow]:
     return rows
 
 
-def _versus(measure: Measure) -> list[list[tuple[Number, Forest | None] | None]]:
+def _versus(measure: MeasureOfArms) -> list[list[tuple[Number, Forest | None] | None]]:
     """Turn each control's differences into numbers with their place on one axis for all arms and controls."""
     numbers = [
         None

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from selfreg.evaluation import HIGHER_IS_BETTER, ImageResult, boundary_scores, failure_scores, pixel_scores
-from selfreg.evaluation.bootstrap import add_up, draw_resamples, interval, stack
+from selfreg.evaluation import Verdict, verdict_of
+from selfreg.evaluation.bootstrap import percentile_interval
 from selfreg.evaluation.scores import Floats
 
 
@@ -22,31 +22,9 @@ class PairedDifference:
     high: float
     seeds: tuple[int, ...]
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
-
-    def verdict(self, higher_is_better: bool) -> str:
+    def verdict(self, higher_is_better: bool) -> Verdict:
         """ "better", "worse" or "not distinguishable" (from zero)."""
-        if not self.excludes_zero:
-            return "not distinguishable"
-        return "better" if (self.low > 0) == higher_is_better else "worse"
-
-
-def resampled_scores(results: Sequence[ImageResult], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, Floats]:
-    """Every headline number of one run: (1 + bootstrap,), first of all images, then of each resample of them.
-
-    The resamples depend on the number of images and `seed` alone, so runs on the same images share them.
-    """
-    count = len(results)
-    weights = np.vstack([np.ones((1, count)), draw_resamples(count, bootstrap, seed)])
-    scores = {
-        **pixel_scores(add_up(stack([result.pixels for result in results]), weights)),
-        **boundary_scores(add_up(stack([result.boundaries for result in results]), weights)),
-        **failure_scores(add_up(stack([result.failures for result in results]), weights), results[0].background),
-    }
-    return {name: np.asarray(scores[name], dtype=np.float64) for name in HIGHER_IS_BETTER if name in scores}
+        return verdict_of(self.low, self.high, higher_is_better)
 
 
 def paired_difference(arm: Mapping[int, Floats], control: Mapping[int, Floats]) -> PairedDifference | None:
@@ -78,7 +56,7 @@ def paired_difference(arm: Mapping[int, Floats], control: Mapping[int, Floats]) 
     value = float(differences[:, 0].mean())
     resampled = differences[:, 1:].mean(0)
     if len(seeds) == 1:
-        low, high = (float(end) for end in interval(resampled))
+        low, high = (float(end) for end in percentile_interval(resampled))
         return PairedDifference(value, low, high, seeds)
     half = _half_width(float(differences[:, 0].var(ddof=1)) / len(seeds), _variance(resampled), len(seeds))
     return PairedDifference(value, value - half, value + half, seeds)

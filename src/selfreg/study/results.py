@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from selfreg.config import Config
-from selfreg.evaluation import HIGHER_IS_BETTER
-from selfreg.evaluation.images import to_plain
+from selfreg.evaluation import MEASURES
 from selfreg.evaluation.scores import Floats
+from selfreg.evaluation.summary import to_plain
 from selfreg.study.arms import StudyArm
 from selfreg.study.intervals import PairedDifference, coverage_of, mean_and_spread, paired_difference
 
@@ -49,7 +49,7 @@ class StudyResult:
             control.arm.name: {
                 other.arm.name: {
                     measure: difference
-                    for measure in HIGHER_IS_BETTER
+                    for measure in MEASURES
                     if (difference := _difference(other, control, measure)) is not None
                 }
                 for other in self.arms
@@ -82,7 +82,7 @@ class StudyResult:
                         "low": entry.low,
                         "high": entry.high,
                         "seeds": entry.seeds,
-                        "verdict": entry.verdict(HIGHER_IS_BETTER[measure]),
+                        "verdict": entry.verdict(MEASURES[measure].higher_is_better),
                     }
                     for measure, entry in measures.items()
                 }
@@ -105,7 +105,7 @@ class StudyResult:
 
     def _arm_json(self, result: ArmResult) -> dict[str, Any]:
         measures = {}
-        for measure in HIGHER_IS_BETTER:
+        for measure in MEASURES:
             values = [result.value(measure, seed) for seed in self.seeds]
             if any(value is not None for value in values):
                 middle, spread = mean_and_spread(values)

@@ -7,12 +7,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from selfreg.data import Source
+from selfreg.evaluation import resampled_scores
 from selfreg.evaluation.scores import Floats
 from selfreg.files import whole_file
 from selfreg.inference.evaluate import predict_source
 from selfreg.inference.scoring import score_folder
 from selfreg.run import Run
-from selfreg.study.intervals import resampled_scores
 from selfreg.study.runner import PlannedRun
 
 _STAMP = "stamp"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from selfreg.report.content import is_missing
-from selfreg.report.data_page import DataPage, Finding, Sample, write_data_page
+from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
 from selfreg.weak.pseudo_masks import Statistics, read_pseudo_mask
 from selfreg.weak.scoring import StageScore
 from selfreg.weak.tagged import TaggedImages
@@ -49,17 +49,17 @@ def write_pseudo_page(
     return write_data_page(page, path)
 
 
-def _findings(tagged: TaggedImages, statistics: Statistics) -> list[Finding]:
+def _findings(tagged: TaggedImages, statistics: Statistics) -> list[Remark]:
     never = [
         tagged.labels.class_names[index]
         for index in tagged.foreground
         if tagged.tags[:, index].any() and not statistics.image_count[index]
     ]
-    findings = [Finding("fault", f"{name}: images are tagged with it, no mask holds it") for name in never]
+    findings = [Remark("fault", f"{name}: images are tagged with it, no mask holds it") for name in never]
     if statistics.lost_tags:
         files = [f"{image_id}: {', '.join(names)}" for image_id, names in statistics.lost_tags.items()]
         words = f"{len(files)} of {statistics.images} masks lack a class that their image is tagged with"
-        findings.append(Finding("warning", words, files))
+        findings.append(Remark("warning", words, files))
     return findings
 
 

@@ -1,0 +1,96 @@
+"""Tables of text whose rows are measures: on the terminal, within its width, and in Markdown."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from selfreg.evaluation.measures import Difference, Verdict
+
+_COLOURS: dict[Verdict, str] = {"better": "green", "worse": "red", "not distinguishable": "dim"}
+_WIDEST_HEADER = 16
+_NARROWEST_TITLES = 24
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as text, the text below it (an interval), and its verdict where it is a difference."""
+
+    text: str
+    below: str = ""
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table: its columns' headers, the first of which is that of the row titles, and its rows."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+
+
+def difference_cell(difference: Difference | None) -> Cell:
+    """A difference with its interval below it; `-` where it is not known."""
+    if difference is None:
+        return Cell("-")
+    return Cell(difference.text, difference.interval_text, difference.verdict)
+
+
+def print_table(table: TextTable, console: Console) -> None:
+    """Print a table; one that is wider than the console is printed in several blocks of columns."""
+    widths = [_width(table, column) for column in range(len(table.header))]
+    # long titles are broken into two lines before the columns are
+    titles = max(min(widths[0], _NARROWEST_TITLES), min(widths[0], console.width - sum(widths[1:]) - len(widths)))
+    title: str | None = table.title
+    for block in _blocks(widths, console.width - titles - 1):
+        printed = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+        printed.add_column(escape(table.header[0]), width=titles)
+        for column in block:
+            printed.add_column(escape(table.header[column]), justify="right", width=widths[column], overflow="fold")
+        for row in table.rows:
+            printed.add_row(_marked(row[0]), *(_marked(row[column]) for column in block))
+        console.print(printed)
+        console.print()
+        title = None
+
+
+def _width(table: TextTable, column: int) -> int:
+    texts = [text for row in table.rows for text in (row[column].text, row[column].below)]
+    return max([min(len(table.header[column]), _WIDEST_HEADER), *map(len, texts), 1])
+
+
+def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Share the columns after the first out to blocks of at most `room` characters, a column at least."""
+    block: list[int] = []
+    used = 0
+    for column in range(1, len(widths)):
+        if block and used + widths[column] + 1 > room:
+            yield block
+            block, used = [], 0
+        block.append(column)
+        used += widths[column] + 1
+    yield block
+
+
+def _marked(cell: Cell) -> str:
+    text = escape("\n".join(filter(None, (cell.text, cell.below))))
+    return f"[{_COLOURS[cell.verdict]}]{text}[/]" if cell.verdict else text
+
+
+def markdown_table(table: TextTable) -> list[str]:
+    """Lines of a table in Markdown; bold differences are those whose interval excludes 0."""
+    lines = [f"**{table.title}**", "", _line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
+    return [*lines, *(_line([_in_markdown(cell) for cell in row]) for row in table.rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _in_markdown(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.verdict in ("better", "worse") else cell.text
+    return f"{text} ({cell.below})" if cell.below else text
