@@ -27,7 +27,8 @@ from selfreg.training.loaders import training_loader
 from selfreg.training.task import SegmentationTask
 from selfreg.weak import classifier, pipeline, refine
 from selfreg.weak.pipeline import PseudoResult, make_pseudo_masks
-from selfreg.weak.stages import Stage
+from selfreg.weak.stages import Stage, data_key
+from selfreg.weak.tagged import open_tagged
 from tiny import selfreg
 from weak.tagged_folder import write_tagged_folder, write_weak_config
 
@@ -76,6 +77,18 @@ def test_each_stage_is_scored_and_the_threshold_swept(made: Path) -> None:
     assert 0 < scores["scores"]["pseudo"]["miou_of_all"] <= scores["scores"]["pseudo"]["miou"] <= 1
     assert scores["sweep"]["0.15"] == scores["scores"]["CAM"]
     assert len(scores["sweep"]) == 12
+
+
+def test_photographs_replaced_under_the_same_names_and_sizes_are_other_data(data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "set"
+    shutil.copytree(data, copy)
+    config = load_config(write_weak_config(tmp_path, copy))
+    before = data_key(open_tagged(config))
+    image = next(iter(sorted((copy / "images" / "train").iterdir())))
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
+    assert data_key(open_tagged(config)) != before
 
 
 def test_masks_that_are_void_throughout_give_no_number(data: Path, made: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stage that learns where classes meet, from seeds of the scores before it, for the random walk."""
+"""The affinity stage: learns class boundaries from seeds, for the random walk."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from selfreg.config.weak import AffinityOptions
 from selfreg.data import normalise
 from selfreg.files import whole_file
 from selfreg.regulation import MultiExit
-from selfreg.weak.classifier import Statistics
+from selfreg.weak.classifier import InputStatistics
 from selfreg.weak.pseudo_masks import uncertain_to_void
 from selfreg.weak.refine import ReadScores, Refine
 from selfreg.weak.refinement import AffinityNetwork, load_affinity, train_affinity, walk_within_boundaries
@@ -28,17 +28,31 @@ def affinity_refinement(
     before: ReadScores,
     stage: Stage,
     classifier: Callable[[], nn.Module],
-    statistics: Statistics,
+    statistics: InputStatistics,
     seed: int,
     device: torch.device,
 ) -> Refine:
-    """Train the affinity network where it is not yet, and return the random walk within the boundaries it sees.
+    """Train the affinity network if it is not trained yet, and return the random walk between its boundaries.
 
-    `before` gives the scores that make the seeds, `classifier` the trained network whose backbone the affinity network
-    stands on; it stays as it is. A stage that was cut off goes on from its last epoch, bit for bit. Raises ValueError
-    as `train_affinity` does.
+    An interrupted stage continues from its last epoch, bit for bit.
+
+    Args:
+        options: Options of the refinement `affinity`.
+        tagged: The images.
+        before: Reads the scores from which the seeds are made.
+        stage: Where the network is kept.
+        classifier: Returns the trained classifier; the affinity network uses its backbone, unchanged.
+        statistics: Mean and standard deviation of the input.
+        seed: Seed of weights and order.
+        device: Where the network computes.
+
+    Returns:
+        A function of an image (H, W, 3) uint8 and scores (C, H, W) that returns refined scores (C, H, W).
+
+    Raises:
+        ValueError: As `train_affinity` does.
     """
-    network = _train_or_load(options, tagged, before, stage, backbone_of(classifier()), statistics, seed)
+    network = _train_or_load(options, tagged, before, stage, classifier_backbone(classifier()), statistics, seed)
 
     def refine(image: NDArray[Any], scores: Tensor) -> Tensor:
         boundaries = network.boundaries(normalise(image, *statistics).to(device))
@@ -49,16 +63,16 @@ def affinity_refinement(
     return refine
 
 
-def backbone_of(classifier: nn.Module) -> nn.Module:
-    """The backbone of a classifier with or without exits."""
+def classifier_backbone(classifier: nn.Module) -> nn.Module:
+    """Return the backbone of a classifier with or without exits."""
     network = classifier.network if isinstance(classifier, MultiExit) else classifier
     return network.get_submodule("backbone")
 
 
 class SeedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Normalised images (3, H, W) with seeds (H, W) uint8: 0 background, k + 1 for class k, 255 where not certain."""
+    """Normalised images (3, H, W) with seeds (H, W) uint8: 0 background, k + 1 for class k, 255 uncertain."""
 
-    def __init__(self, tagged: TaggedImages, scores: ReadScores, certain: float, statistics: Statistics) -> None:
+    def __init__(self, tagged: TaggedImages, scores: ReadScores, certain: float, statistics: InputStatistics) -> None:
         self.tagged, self.scores, self.certain, self.statistics = tagged, scores, certain, statistics
 
     def __len__(self) -> int:
@@ -70,7 +84,7 @@ class SeedImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def seeds_of(scores: Scores, background: int | None, certain: float) -> Tensor:
-    """What is certain enough to learn boundaries from: (H, W) uint8 as in `SeedImages`."""
+    """Return the seeds of an image, the pixels of at least the confidence `certain`: (H, W) uint8, see `SeedImages`."""
     confidence = confidence_map(scores)
     mask = torch.from_numpy(uncertain_to_void(class_map(scores), confidence, certain))
     seeds = mask + 1
@@ -86,7 +100,7 @@ def _train_or_load(
     before: ReadScores,
     stage: Stage,
     backbone: nn.Module,
-    statistics: Statistics,
+    statistics: InputStatistics,
     seed: int,
 ) -> AffinityNetwork:
     path = stage.path("affinity.pt")

@@ -1,4 +1,4 @@
-"""Class activation maps: where the classifier saw the classes that an image is tagged with."""
+"""Class activation maps: where the classifier sees the classes of an image's tags."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,24 +15,30 @@ from selfreg.weak.classifier_network import class_maps
 from selfreg.weak.scores import Scores, save_scores
 from selfreg.weak.tagged import TaggedImages
 
-# the maps are stored on a grid this much coarser than the image; the network's own is coarser still
+# stride of the grid on which the maps are stored; the network's own grid is coarser
 GRID_STRIDE = 4
-# sides that every backbone divides evenly
+# every backbone divides sides that are multiples of this evenly
 SIDE_MULTIPLE = 32
 
 ClassMaps = Callable[[Tensor], Sequence[Tensor]]
 
 
 def grid_of(height: int, width: int) -> tuple[int, int]:
-    """The size on which the activation maps of an image are stored."""
+    """Return the size (h, w) on which the activation maps of an image are stored."""
     return -(-height // GRID_STRIDE), -(-width // GRID_STRIDE)
 
 
 def positive_maps(maps_of: ClassMaps, image: Tensor, size: tuple[int, int], depths: int) -> Tensor:
-    """ReLU of the class maps of the deepest `depths` exits, each brought to `size` and scaled to 1, summed: (K, h, w).
+    """Sum the positive parts of the class maps of the deepest `depths` exits, resized to `size`: (K, h, w).
 
-    image: normalised (3, H, W). With one exit nothing is scaled. The image is padded with zeros (the mean colour) to
-    sides that the network divides evenly, and the maps are cropped accordingly.
+    With several exits each map is first divided by its maximum; with one exit nothing is scaled. The image is padded
+    with zeros (the mean colour) to sides that the network divides evenly, and the maps are cropped accordingly.
+
+    Args:
+        maps_of: Function from images (N, 3, H, W) to the class maps of all exits.
+        image: Normalised image (3, H, W).
+        size: Size (h, w) of the result.
+        depths: Number of exits, counted from the deepest.
     """
     height, width = image.shape[-2:]
     padded = pad(image[None], (0, -width % SIDE_MULTIPLE, 0, -height % SIDE_MULTIPLE))
@@ -71,7 +77,7 @@ def merged_maps(
 
 
 def by_class_maximum(maps: Tensor) -> Tensor:
-    """Divide each map of (K, h, w) by its own largest value: [0, 1]; a map without any positive value stays 0."""
+    """Divide each map of (K, h, w) by its own maximum, giving [0, 1]; a map without positive values stays 0."""
     largest = maps.amax(dim=(1, 2), keepdim=True)
     return torch.where(largest > 0, maps / largest.clamp_min(1e-12), 0.0)
 
@@ -85,10 +91,18 @@ def activation_maps(
     statistics: tuple[Sequence[float], Sequence[float]],
     device: torch.device,
 ) -> Tensor:
-    """The activation maps (C, h, w) in [0, 1] of the classifier's `channels`, on a quarter of the image's grid.
+    """Compute the activation maps of an image for the classes of its tags.
 
-    classifier: in eval mode, with its exits running (`show_exits`). image: (H, W, 3) uint8. statistics: mean and
-    standard deviation of the input. Only the image's own classes are asked for, each scaled by its own maximum.
+    Args:
+        classifier: In eval mode with its exits running (`show_exits`).
+        image: Photograph (H, W, 3) uint8.
+        channels: Channels of the classifier, the C foreground classes of the image's tags.
+        config: The section `cam`.
+        statistics: Mean and standard deviation of the input.
+        device: Where the classifier computes.
+
+    Returns:
+        Maps (C, h, w) float32 in [0, 1], each divided by its own maximum, on a quarter of the image's grid.
     """
     size = grid_of(*image.shape[:2])
     if not channels:
@@ -112,7 +126,7 @@ def write_activation_maps(
     statistics: tuple[Sequence[float], Sequence[float]],
     device: torch.device,
 ) -> Callable[[int, Path], None]:
-    """What the stage does for one image: compute its activation maps and write them."""
+    """Return the function that computes and writes the activation maps of one image."""
 
     def make(index: int, path: Path) -> None:
         classes = tagged.classes_of(index)

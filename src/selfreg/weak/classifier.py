@@ -1,4 +1,4 @@
-"""The classifier stage: trained on tags alone, epoch by epoch, each epoch kept so that a killed stage goes on."""
+"""The classifier stage: trained on image-level tags; a checkpoint per epoch lets an interrupted stage continue."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +21,11 @@ from selfreg.weak.classifier_network import build_classifier, class_maps, show_e
 from selfreg.weak.stages import Stage
 from selfreg.weak.tagged import ForegroundTags, TaggedImages
 
-Statistics = tuple[Sequence[float], Sequence[float]]
+InputStatistics = tuple[Sequence[float], Sequence[float]]
 
 
-def input_statistics(config: Config) -> Statistics:
-    """Mean and standard deviation of the classifier's input: the configured ones, or its pretrained weights' own."""
+def input_statistics(config: Config) -> InputStatistics:
+    """Return mean and standard deviation of the classifier's input: configured, or those of its pretrained weights."""
     own = preprocessing(
         f"timm:{config.classifier.backbone}",
         pretrained=config.classifier.pretrained,
@@ -35,10 +35,11 @@ def input_statistics(config: Config) -> Statistics:
 
 
 def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device: torch.device) -> None:
-    """Train the classifier into its stage; a stage that was cut off goes on from its last epoch, bit for bit.
+    """Train the classifier into its stage; an interrupted stage continues from its last epoch, bit for bit.
 
-    Raises ValueError for a backbone, weights or taps that do not fit, for a batch that the images do not fill, and for
-    a loss that is not finite.
+    Raises:
+        ValueError: For a backbone, weights or taps that do not fit, fewer images than one batch, or a loss that is not
+            finite.
     """
     if stage.done:
         return
@@ -56,7 +57,7 @@ def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device:
             classifier.train()
             losses = []
             for step, batch in enumerate(loader):
-                # dropout is drawn from the seed and the step alone, so that a resumed stage draws the same
+                # dropout depends on the seed and the step only, so that a resumed stage draws the same
                 torch.manual_seed(config.seed * 1_000_003 + epoch * len(loader) + step)
                 loss = tag_loss(class_maps(classifier, batch["image"].to(device)), batch["tags"].to(device))
                 if not torch.isfinite(loss):
@@ -76,7 +77,7 @@ def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device:
 
 
 def load_classifier(config: Config, tagged: TaggedImages, stage: Stage, device: torch.device) -> nn.Module:
-    """The trained classifier of a stage, in eval mode with its exits running."""
+    """Load the trained classifier of a stage, in eval mode with its exits running."""
     classifier = build_classifier(config.classifier, len(tagged.foreground), config.seed, pretrained=False)
     classifier.load_state_dict(_read(stage)["classifier"])
     return show_exits(classifier.to(device))
@@ -139,7 +140,7 @@ def _save(
 def _resume(
     stage: Stage, classifier: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR
 ) -> tuple[int, list[float]]:
-    """Take up where the stage stood; return the epochs that are done and their losses."""
+    """Restore the state of the stage; return the number of finished epochs and their losses."""
     if not _checkpoint(stage).exists():
         return 0, []
     state = _read(stage)

@@ -1,4 +1,4 @@
-"""The network whose class maps show where a class was seen, trained on image-level tags alone."""
+"""The classifier network: trained on image-level tags, its class maps localise the classes."""
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from selfreg.regulation import ExitOutputs, MultiExit
 class ClassifierNetwork(nn.Module):
     """A timm backbone and a bias-free 1 x 1 head: images (N, 3, H, W) to class maps (N, K, h, w).
 
-    Averaged over the pixels, a class map is the image's logit of the class; at a pixel it is the sum of the features
-    weighted by the head, the class activation map. So both are one tensor. Without a bias a map is zero where the
-    features are, and its positive part is evidence. Source: CAM (Zhou et al., CVPR 2016) as IRN (Ahn et al., CVPR 2019)
-    trains it: output stride 16, 1 x 1 without bias.
+    The mean of a class map over the pixels is the image-level logit of the class; its value at a pixel is the class
+    activation map (the features weighted by the head). Both come from the same tensor. Without a bias a map is zero
+    where the features are zero; its positive part is evidence for the class.
+
+    Source: CAM (Zhou et al., CVPR 2016) as trained by IRN (Ahn et al., CVPR 2019): output stride 16, 1 x 1, no bias.
     """
 
     def __init__(
@@ -34,10 +35,16 @@ class ClassifierNetwork(nn.Module):
 
 
 def build_classifier(config: ClassifierConfig, num_classes: int, seed: int, *, pretrained: bool = True) -> nn.Module:
-    """The classifier of a configuration: a `ClassifierNetwork`, within `MultiExit` where it has exits.
+    """Build the classifier of a configuration: a `ClassifierNetwork`, wrapped in `MultiExit` if it has exits.
 
-    `num_classes` counts the foreground classes. Weights are drawn from the seed; `pretrained=False` leaves pretrained
-    ones out. Raises ValueError for a backbone, weights or taps that do not fit.
+    Args:
+        config: The section `classifier`.
+        num_classes: Number of foreground classes K.
+        seed: Seed of the random weights.
+        pretrained: False ignores the pretrained weights of the configuration.
+
+    Raises:
+        ValueError: For a backbone, weights or taps that do not fit.
     """
     torch.manual_seed(seed)
     source = config.pretrained if pretrained else False
@@ -51,17 +58,24 @@ def build_classifier(config: ClassifierConfig, num_classes: int, seed: int, *, p
 
 
 def class_maps(classifier: nn.Module, images: Tensor) -> list[Tensor]:
-    """The class maps (N, K, h_i, w_i) of all exits, shallow to deep, the classifier's own last."""
+    """Return the class maps (N, K, h_i, w_i) of all exits, shallow to deep; the classifier's own map is the last."""
     result = classifier(images)
     return result.class_maps if isinstance(result, ExitOutputs) else [result]
 
 
 def tag_loss(maps: list[Tensor], tags: Tensor) -> Tensor:
-    """Multi-label soft margin loss of every exit's averaged class map, summed over exits.
+    """Multi-label soft margin loss of the averaged class map of every exit, summed over the exits.
 
-    maps: logits (N, K, h_i, w_i); tags: (N, K) of 0 and 1. L = - sum_i mean_{n, k} [t log s(z_i) + (1 - t) log (1 -
-    s(z_i))], z_i the mean over pixels, s the sigmoid. Source: IRN for one output; the sum over exits follows the
-    multi-exit loss.
+    L = - sum_i mean_{n, k} [t log s(z_i) + (1 - t) log (1 - s(z_i))], z_i the mean over pixels, s the sigmoid.
+
+    Args:
+        maps: Class maps of the exits, logits (N, K, h_i, w_i).
+        tags: Image-level tags (N, K), 0 or 1.
+
+    Returns:
+        A scalar.
+
+    Source: IRN for one output; the sum over exits follows the multi-exit loss.
     """
     terms = [multilabel_soft_margin_loss(maps_of_exit.float().mean(dim=(2, 3)), tags) for maps_of_exit in maps]
     return torch.stack(terms).sum()
@@ -71,6 +85,6 @@ def show_exits(classifier: nn.Module) -> nn.Module:
     """Put a classifier into eval mode with its exits still running, so that their class maps can be read."""
     classifier.eval()
     if isinstance(classifier, MultiExit):
-        # MultiExit asks its own flag alone; everything below it, batch norms too, stays in eval mode
+        # MultiExit reads only its own flag; its submodules, batch norms included, stay in eval mode
         classifier.training = True
     return classifier

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from selfreg.report.content import is_missing
 from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
-from selfreg.weak.pseudo_masks import Statistics, read_pseudo_mask
+from selfreg.weak.pseudo_masks import MaskStatistics, read_pseudo_mask
 from selfreg.weak.scoring import StageScore
 from selfreg.weak.tagged import TaggedImages
 
@@ -16,7 +16,7 @@ def write_pseudo_page(
     path: Path,
     tagged: TaggedImages,
     folder: Path,
-    statistics: Statistics,
+    statistics: MaskStatistics,
     scores: Mapping[str, StageScore],
     not_scored: str,
 ) -> Path:
@@ -28,7 +28,7 @@ def write_pseudo_page(
         if not is_missing(score.miou)
     ]
     notes = [
-        "Void is where no class scored clearly above the next one. mIoU is over the pixels that are not void"
+        "Void: no class scored clearly above the second best. mIoU is over the pixels that are not void"
         + (f"; not measured here: {not_scored}." if not_scored else ".")
     ]
     page = DataPage(
@@ -49,22 +49,22 @@ def write_pseudo_page(
     return write_data_page(page, path)
 
 
-def _findings(tagged: TaggedImages, statistics: Statistics) -> list[Remark]:
+def _findings(tagged: TaggedImages, statistics: MaskStatistics) -> list[Remark]:
     never = [
         tagged.labels.class_names[index]
         for index in tagged.foreground
         if tagged.tags[:, index].any() and not statistics.image_count[index]
     ]
-    findings = [Remark("fault", f"{name}: images are tagged with it, no mask holds it") for name in never]
+    findings = [Remark("fault", f"{name}: images have this tag, but no mask contains the class") for name in never]
     if statistics.lost_tags:
         files = [f"{image_id}: {', '.join(names)}" for image_id, names in statistics.lost_tags.items()]
-        words = f"{len(files)} of {statistics.images} masks lack a class that their image is tagged with"
+        words = f"{len(files)} of {statistics.images} masks lack a class of their image's tags"
         findings.append(Remark("warning", words, files))
     return findings
 
 
-def _chosen(tagged: TaggedImages, statistics: Statistics) -> list[int]:
-    """Images that lost a tag first, then from the most void to the least, at even distances."""
+def _chosen(tagged: TaggedImages, statistics: MaskStatistics) -> list[int]:
+    """Images that lost a tag first, then evenly spaced from the most void to the least."""
     ids = tagged.ids
     order = sorted(
         range(len(ids)), key=lambda index: (ids[index] not in statistics.lost_tags, -statistics.void_shares[ids[index]])
@@ -73,7 +73,7 @@ def _chosen(tagged: TaggedImages, statistics: Statistics) -> list[int]:
     return order[::step][:SHOWN]
 
 
-def _sample(tagged: TaggedImages, folder: Path, statistics: Statistics, index: int) -> Sample:
+def _sample(tagged: TaggedImages, folder: Path, statistics: MaskStatistics, index: int) -> Sample:
     image_id = tagged.ids[index]
     lost = statistics.lost_tags.get(image_id, [])
     mask = read_pseudo_mask(folder, image_id, tagged.labels)

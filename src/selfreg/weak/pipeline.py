@@ -1,4 +1,4 @@
-"""`selfreg pseudo`: the stages in their order, each kept on disk, then the masks, the scores and the page."""
+"""`selfreg pseudo`: runs the stages in order, each kept on disk; then writes masks, scores and the page."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from selfreg.weak.affinity import affinity_refinement
 from selfreg.weak.cam import write_activation_maps
 from selfreg.weak.classifier import input_statistics, load_classifier, train_classifier
 from selfreg.weak.page import write_pseudo_page
-from selfreg.weak.pseudo_masks import Statistics, read_pseudo_mask, write_masks
+from selfreg.weak.pseudo_masks import MaskStatistics, read_pseudo_mask, write_masks
 from selfreg.weak.refine import ReadScores, check_options, read_from, refinement, write_refined
 from selfreg.weak.scores import class_map, with_background
 from selfreg.weak.scoring import MaskOf, StageScore, count_pairs, open_scoring_source, score_of, sweep_thresholds
@@ -28,20 +28,24 @@ from selfreg.weak.tagged import TaggedImages, open_tagged
 
 @dataclass(frozen=True)
 class PseudoResult:
-    """What `selfreg pseudo` made: the folder, what the masks hold, and the scores of the stages where masks exist.
+    """Result of `selfreg pseudo`.
 
-    scores: "CAM", each refinement by its name, "pseudo". sweep: the score of the CAMs by background threshold, empty
-    unless asked for. not_scored: why there are no scores, "" where there are.
+    Attributes:
+        folder: The output folder.
+        statistics: What the masks contain.
+        scores: Scores of the stages by name ("CAM", each refinement, "pseudo"); empty if there are no true masks.
+        sweep: Score of the CAMs by background threshold; empty unless asked for.
+        not_scored: Why there are no scores; empty if there are.
     """
 
     folder: Path
-    statistics: Statistics
+    statistics: MaskStatistics
     scores: dict[str, StageScore]
     sweep: dict[float, StageScore]
     not_scored: str
 
     def to_json(self) -> dict[str, Any]:
-        """Void share and scores as JSON has them, the same wherever they lie: what is not defined is null."""
+        """Return void share and scores as plain data; undefined numbers are None."""
         return {
             "images": self.statistics.images,
             "void_share": self.statistics.void_share,
@@ -53,7 +57,7 @@ class PseudoResult:
 
 @dataclass(frozen=True)
 class _Level:
-    """The scores after one stage: its name for people, its key, and how the scores of an image are read."""
+    """The scores after one stage: its title, its key, and the function that reads the scores of an image."""
 
     title: str
     key: str
@@ -61,10 +65,18 @@ class _Level:
 
 
 def make_pseudo_masks(config: Config, folder: Path, *, sweep: bool = False) -> PseudoResult:
-    """Go from the tags of the training split to pseudo masks in `folder`; what was made before is not made again.
+    """Make pseudo masks from the tags of the training split; finished parts are kept and not made again.
 
-    No mask is read until everything is made; then the stages are scored, if there are masks. Raises ValueError, before
-    time is spent, for data without tags, options that do not fit and a folder that another process works in.
+    No true mask is read before everything is made; then the stages are scored if there are true masks.
+
+    Args:
+        config: The whole configuration.
+        folder: Output folder.
+        sweep: Score the CAMs at several background thresholds too.
+
+    Raises:
+        ValueError: Before time is spent, for data without tags, options that do not fit, or a folder in use by another
+            process.
     """
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
@@ -83,7 +95,7 @@ def make_pseudo_masks(config: Config, folder: Path, *, sweep: bool = False) -> P
 
 
 def _run_stages(config: Config, tagged: TaggedImages, folder: Path) -> tuple[ReadScores, list[_Level]]:
-    """Make what is missing; return how activation maps are read, and the scores after each stage."""
+    """Run the stages that are missing; return a reader of the activation maps, and the scores after each stage."""
     device = _device(config)
     statistics = input_statistics(config)
     classifier = make_stage(
@@ -129,12 +141,12 @@ def _scored(
     config: Config,
     tagged: TaggedImages,
     folder: Path,
-    statistics: Statistics,
+    statistics: MaskStatistics,
     activation: ReadScores,
     levels: Sequence[_Level],
     sweep: bool,
 ) -> PseudoResult:
-    """Only here are masks read; whatever is wrong with them costs the scores and nothing else."""
+    """Score the stages. True masks are read only here; if they are faulty, only the scores are missing."""
     source = open_scoring_source(config)
     if isinstance(source, str):
         return PseudoResult(folder, statistics, {}, {}, source)
@@ -159,7 +171,7 @@ def _device(config: Config) -> torch.device:
 
 
 def print_result(result: PseudoResult, console: Console | None = None) -> None:
-    """The scores of the stages, the sweep if there is one, and where the masks are."""
+    """Print the scores of the stages, the sweep if there is one, and where the masks are."""
     console = console or Console()
     if result.scores:
         table = Table("stage", "mIoU", "coverage", "mIoU, void as missed", title="against the true masks, %")
@@ -176,7 +188,7 @@ def print_result(result: PseudoResult, console: Console | None = None) -> None:
     statistics = result.statistics
     console.print(
         f"{result.folder / 'pseudo'}: {statistics.images} masks, {statistics.void_share:.1%} void, "
-        f"{len(statistics.lost_tags)} images lack a class that they are tagged with\n"
+        f"{len(statistics.lost_tags)} images lack a class of their tags\n"
         f"page: {result.folder / 'index.html'}\n"
         f"train on them: selfreg train CONFIG --set data.pseudo={result.folder}",
         markup=False,

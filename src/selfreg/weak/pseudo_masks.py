@@ -1,6 +1,6 @@
-"""The last stage: masks with void where nothing is certain, confidences beside them, and what they hold.
+"""The last stage: masks with void where no class is certain, their confidences, and statistics.
 
-    DIR/pseudo/ID.png        class indices with the data's palette, 255 where not certain
+    DIR/pseudo/ID.png        class indices with the data's palette, 255 where uncertain
     DIR/confidence/ID.png    8-bit grey, 255 for a confidence of 1
     DIR/pseudo.json          statistics; written when all masks are there
     DIR/pseudo.key           what the masks were made from
@@ -29,11 +29,16 @@ from selfreg.weak.tagged import TaggedImages
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What the pseudo masks hold.
+class MaskStatistics:
+    """What the pseudo masks contain.
 
-    void_share: of all pixels, in [0, 1]. pixel_share: of each class in the pixels that are not void. image_count:
-    images with the class. void_shares: by image id. lost_tags: image ids to the tagged classes without a pixel.
+    Attributes:
+        images: Number of masks.
+        void_share: Share of void in all pixels, in [0, 1].
+        pixel_share: Share of each class in the pixels that are not void.
+        image_count: Number of images with each class.
+        void_shares: Share of void by image id.
+        lost_tags: By image id, the classes of the tags that have no pixel in the mask.
     """
 
     images: int
@@ -44,10 +49,13 @@ class Statistics:
     lost_tags: dict[str, list[str]]
 
 
-def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, config: PseudoConfig) -> Statistics:
-    """Write the masks and confidences that are not there yet, and count what they hold.
+def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, config: PseudoConfig) -> MaskStatistics:
+    """Write the missing masks and confidences, and count what all of them contain.
 
-    Masks made from something else are removed first. Raises ValueError where `DIR/pseudo` is not of this command.
+    Masks that were made from something else are removed first.
+
+    Raises:
+        ValueError: If `DIR/pseudo` was not made by this command.
     """
     _clear_others(root, key)
     for folder in (root / MASK_FOLDER, root / CONFIDENCE_FOLDER):
@@ -57,33 +65,33 @@ def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, 
         image_id = tagged.ids[index]
         of_image = scores(index)
         confidence = confidence_map(of_image)
-        # the mask comes last: where it is, the confidence is too
+        # the mask is written last: where it exists, the confidence does too
         save_grey(root / CONFIDENCE_FOLDER / f"{image_id}.png", (confidence * 255).round().astype(np.uint8))
         mask = uncertain_to_void(class_map(of_image), confidence, config.certain)
         save_index_png(mask_path(root, image_id), mask, tagged.labels.palette)
     report = root / "pseudo.json"
     if todo or not report.exists():
         write_json(report, asdict(count_masks(root, tagged)))
-    return Statistics(**json.loads(report.read_text(encoding="utf-8")))
+    return MaskStatistics(**json.loads(report.read_text(encoding="utf-8")))
 
 
 def uncertain_to_void(mask: NDArray[np.uint8], confidence: NDArray[np.float32], certain: float) -> NDArray[np.uint8]:
-    """The mask (H, W) with void where the confidence is below `certain`."""
+    """Return the mask (H, W) with void where the confidence is below `certain`."""
     return np.where(confidence < certain, np.uint8(VOID), mask)
 
 
 def mask_path(root: Path, image_id: str) -> Path:
-    """Where the pseudo mask of an image lies."""
+    """Return the path of an image's pseudo mask."""
     return root / MASK_FOLDER / f"{image_id}.png"
 
 
 def read_pseudo_mask(root: Path, image_id: str, labels: Labels) -> NDArray[np.uint8]:
-    """A pseudo mask (H, W) uint8, 255 where nothing is certain, whatever void is in the data themselves."""
+    """Read a pseudo mask (H, W) uint8; 255 is uncertain, whatever the void of the data is."""
     return read_mask(mask_path(root, image_id), Labels(labels.class_names, VOID, labels.palette))
 
 
-def count_masks(root: Path, tagged: TaggedImages) -> Statistics:
-    """Read all masks and count what they hold."""
+def count_masks(root: Path, tagged: TaggedImages) -> MaskStatistics:
+    """Read all masks and count what they contain."""
     pixels = np.zeros(256, dtype=np.int64)
     images = np.zeros(256, dtype=np.int64)
     void_shares: dict[str, float] = {}
@@ -98,7 +106,7 @@ def count_masks(root: Path, tagged: TaggedImages) -> Statistics:
         if missing:
             lost[image_id] = missing
     valid = pixels[: len(names)]
-    return Statistics(
+    return MaskStatistics(
         len(tagged),
         float(pixels[VOID] / pixels.sum()),
         (valid / max(valid.sum(), 1)).tolist(),
@@ -118,7 +126,7 @@ def _clear_others(root: Path, key: str) -> None:
     stamp = root / "pseudo.key"
     masks = root / MASK_FOLDER
     if not stamp.exists() and masks.exists():
-        raise ValueError(f"{masks}: is there already and was not made by this command: choose another --out")
+        raise ValueError(f"{masks}: exists and was not made by this command; choose another --out")
     if stamp.exists() and stamp.read_text(encoding="utf-8").strip() == key:
         return
     if stamp.exists():

@@ -1,4 +1,4 @@
-"""The refinement stages: the configured steps in their order, each cached image by image."""
+"""The refinement stages: the configured steps in order, cached image by image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +18,17 @@ ReadScores = Callable[[int], Scores]
 
 
 def refinement(step: RefinementStep, device: torch.device) -> Refine:
-    """What a step but `affinity`, which has to learn first, does to one image.
+    """Return the function by which a step refines one image; `affinity`, which is trained first, is not among them.
 
-    It takes the image (H, W, 3) uint8 and scores (C, H, W) to scores of the same shape and meaning.
+    Args:
+        step: The step and its options.
+        device: Where it computes.
 
-    Raises ValueError for options that the step does not know, and where the step's library is missing.
+    Returns:
+        A function of an image (H, W, 3) uint8 and scores (C, H, W) that returns refined scores (C, H, W).
+
+    Raises:
+        ValueError: For unknown options, or if the step's library is not installed.
     """
     if step.name == "pamr":
         from selfreg.weak.refinement import pamr
@@ -34,9 +40,9 @@ def refinement(step: RefinementStep, device: torch.device) -> Refine:
 
 
 def write_refined(tagged: TaggedImages, before: ReadScores, refine: Refine) -> Callable[[int, Path], None]:
-    """What a refinement stage does for one image: read the scores of the stage before, refine them, write them.
+    """Return the function that reads, refines and writes the scores of one image.
 
-    An image whose only class is background has nothing to refine.
+    An image whose only class is background is written as it is.
     """
 
     def make(index: int, path: Path) -> None:
@@ -49,12 +55,12 @@ def write_refined(tagged: TaggedImages, before: ReadScores, refine: Refine) -> C
 
 
 def read_from(folder: Path, ids: tuple[str, ...]) -> ReadScores:
-    """The scores of a stage that is whole, by index."""
+    """Return the reader of a finished stage's scores, by index."""
     return lambda index: load_scores(folder / f"{ids[index]}.npz")
 
 
 def check_options(step: RefinementStep) -> None:
-    """Raise ValueError, before any time is spent, for a step whose options or library are wrong."""
+    """Raise ValueError, before time is spent, if a step's options are wrong or its library is missing."""
     if step.name == "affinity":
         return  # the configuration has checked them
     image = np.zeros((16, 16, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Per-pixel scores of an image's own classes: how they are stored, and how they become masks."""
+"""Per-pixel scores of the classes of an image's tags: how they are stored and how they become masks."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +15,14 @@ VOID = 255
 
 
 class Scores(NamedTuple):
-    """Scores of an image's own classes.
+    """Scores of the classes of one image.
 
-    classes: their C indices. values: float32 (C, H, W), the class `classes[c]` in channel c. Activation maps hold
-    values in [0, 1] for foreground classes alone; scores that go into and come out of refinements hold background
-    first (where the data have one) and sum to 1 at every pixel.
+    Activation maps hold values in [0, 1] for foreground classes only. The inputs and outputs of refinements hold the
+    background first (if the data have one) and sum to 1 at every pixel.
+
+    Attributes:
+        classes: The C class indices.
+        values: float32 (C, H, W); channel c belongs to `classes[c]`.
     """
 
     classes: list[int]
@@ -27,14 +30,18 @@ class Scores(NamedTuple):
 
 
 def save_scores(path: Path, scores: Scores) -> None:
-    """Write scores, whole or not at all, in steps of 1/255."""
+    """Write scores atomically, quantised to steps of 1/255."""
     quantised = (scores.values.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, classes=np.asarray(scores.classes, dtype=np.uint8), values=quantised)
 
 
 def load_scores(path: Path) -> Scores:
-    """Read what `save_scores` wrote. Raises ValueError for a file that is missing or damaged."""
+    """Read scores written by `save_scores`.
+
+    Raises:
+        ValueError: If the file is missing or damaged.
+    """
     try:
         with np.load(path) as content:
             values = torch.from_numpy(content["values"]).float() / 255
@@ -44,11 +51,17 @@ def load_scores(path: Path) -> Scores:
 
 
 def with_background(activation: Scores, size: tuple[int, int], background: int | None, threshold: float) -> Scores:
-    """Activation maps as scores at image size that sum to 1: background scores `threshold` everywhere.
+    """Turn activation maps into scores at image size that sum to 1, with a constant background score.
 
-    The best class of a pixel is background exactly where no activation exceeds the threshold. Without a background
-    class (None) the activations are normalised among themselves. Source: IRN's scoring of CAMs; the normalisation is
-    this project's.
+    The best class of a pixel is the background exactly where no activation exceeds the threshold.
+
+    Args:
+        activation: Activation maps on their coarse grid.
+        size: Image size (H, W).
+        background: Index of the background class; None if the data have none (only activations are normalised then).
+        threshold: Score of the background at every pixel, before normalisation.
+
+    Source: IRN's scoring of CAMs; the normalisation is this project's.
     """
     values = activation.values
     if len(activation.classes) and values.shape[-2:] != size:
@@ -63,13 +76,13 @@ def with_background(activation: Scores, size: tuple[int, int], background: int |
 
 
 def normalised(values: Tensor) -> Tensor:
-    """Divide (C, H, W) by each pixel's sum; where that is 0 every class gets the same."""
+    """Divide (C, H, W) by the sum at each pixel; where the sum is 0 all classes get the same score."""
     total = values.sum(dim=0, keepdim=True)
     return torch.where(total > 0, values / total.clamp_min(1e-12), 1 / max(len(values), 1))
 
 
 def class_map(scores: Scores) -> NDArray[np.uint8]:
-    """The best class of each pixel, (H, W) uint8; void throughout where the image has no class."""
+    """Return the best class of each pixel, (H, W) uint8; void everywhere if the image has no class."""
     if not scores.classes:
         return np.full(tuple(scores.values.shape[-2:]), VOID, dtype=np.uint8)
     best = scores.values.argmax(dim=0).numpy()
@@ -78,7 +91,7 @@ def class_map(scores: Scores) -> NDArray[np.uint8]:
 
 
 def confidence_map(scores: Scores) -> NDArray[np.float32]:
-    """The best score less the second best, (H, W) float32 in [0, 1]; 1 where the image has one class, 0 where none."""
+    """Return best minus second-best score, (H, W) float32 in [0, 1]; 1 for a single class, 0 for none."""
     values = scores.values
     if len(values) < 2:
         return np.full(tuple(values.shape[-2:]), float(len(values)), dtype=np.float32)

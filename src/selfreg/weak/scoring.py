@@ -1,4 +1,4 @@
-"""How good each stage is, measured on masks that nothing else has looked at; without masks there are no scores."""
+"""Scores of the stages against true masks, which no stage reads; without true masks there are none."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,11 +26,13 @@ MaskOf = Callable[[int], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class StageScore:
-    """How one stage's masks compare with the true ones; all in [0, 1].
+    """Comparison of one stage's masks with the true ones; all values in [0, 1], NaN where undefined.
 
-    miou: over the pixels that the stage labels. coverage: their share of the truly labelled ones. miou_of_all: with
-    every pixel that the stage leaves void counted as missed. per_class_iou: as miou. NaN where nothing is
-    labelled, or a class is not there.
+    Attributes:
+        miou: Mean IoU over the pixels that the stage labels.
+        coverage: Share of the truly labelled pixels that the stage labels.
+        miou_of_all: Mean IoU where every pixel that the stage leaves void counts as missed.
+        per_class_iou: IoU of each class, over the pixels that the stage labels.
     """
 
     miou: float
@@ -39,7 +41,7 @@ class StageScore:
     per_class_iou: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON has them: what is not defined is null."""
+        """Return the fields as plain data; undefined numbers are None."""
         fields = asdict(self)
         fields["per_class_iou"] = [_defined(value) for value in self.per_class_iou]
         return {name: value if isinstance(value, list) else _defined(value) for name, value in fields.items()}
@@ -50,7 +52,7 @@ def _defined(value: float) -> float | None:
 
 
 def open_scoring_source(config: Config) -> Source | str:
-    """The training split with its true masks, or why there is none."""
+    """Open the training split with its true masks, or return the reason why there are none."""
     if config.data.options.get("tags_only"):
         return "data.options.tags_only is set"
     try:
@@ -60,7 +62,7 @@ def open_scoring_source(config: Config) -> Source | str:
 
 
 def count_pairs(source: Source, mask_of: MaskOf, description: str) -> NDArray[np.int64]:
-    """Pixels by true class (row) and mask (column), (K, K + 1) int64; the last column is void in the mask."""
+    """Count pixels by true class (row) and mask (column): (K, K + 1) int64; the last column is void in the mask."""
     num_classes = source.labels.num_classes
     counts = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     for index in track(range(len(source)), description, console=Console(stderr=True), transient=True):
@@ -74,7 +76,7 @@ def _pairs(mask: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) 
 
 
 def score_of(counts: NDArray[np.int64]) -> StageScore:
-    """The score of counted pixels (see `count_pairs`)."""
+    """Compute the score of counted pixels (see `count_pairs`)."""
     labelled = counts[:, :-1]
     correct = np.diag(labelled)
     predicted = labelled.sum(axis=0)
@@ -94,7 +96,7 @@ def sweep_thresholds(
     background: int,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict[float, StageScore]:
-    """The score of the activation maps at several background thresholds, from one pass over the images."""
+    """Score the activation maps at several background thresholds in one pass over the images."""
     num_classes = source.labels.num_classes
     counts = {threshold: np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64) for threshold in thresholds}
     for index in track(range(len(source)), "sweeping", console=Console(stderr=True), transient=True):

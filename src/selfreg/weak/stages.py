@@ -1,10 +1,10 @@
-"""Stages on disk: a folder for each, named by what it was made from, so that nothing is made twice or mixed up.
+"""Stages on disk: one folder each, named by a hash of everything that the stage depends on.
 
     DIR/stages/classifier-KEY/     one folder for each stage and for each way that it was made
-    DIR/stages/STAGE-KEY/done      written when the stage is whole
+    DIR/stages/STAGE-KEY/done      written when the stage is complete
 
-KEY is a hash of everything that the stage depends on: its own options, the data, and the KEY of the stage before. A
-changed option therefore makes new folders from its own stage on, and an option changed back finds the old ones.
+KEY is a hash of the stage's options, the data, and the KEY of the stage before. A changed option therefore makes new
+folders from its own stage on; an option that is changed back finds the old ones.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from rich.progress import track
 from selfreg.files import remove_leftovers, write_text
 from selfreg.weak.tagged import TaggedImages
 
-# changed whenever what a stage writes changes its meaning
+# to be increased whenever the files of a stage change their meaning
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the pipeline in a folder of its own."""
+    """A stage of the pipeline, in a folder of its own."""
 
     name: str
     key: str
@@ -34,11 +34,11 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether the stage is whole."""
+        """Whether the stage is complete."""
         return (self.folder / "done").exists()
 
     def finish(self) -> None:
-        """Note that the stage is whole."""
+        """Mark the stage as complete."""
         write_text(self.folder / "done", f"{self.name} {self.key}\n")
 
     def path(self, name: str) -> Path:
@@ -46,9 +46,9 @@ class Stage:
         return self.folder / name
 
     def for_each(self, ids: Iterable[str], suffix: str, make: Callable[[int, Path], None]) -> None:
-        """Call `make(index, path)` for every image whose file `ID + suffix` is not there yet, with a progress bar.
+        """Call `make(index, path)` for every image whose file `ID + suffix` is missing, with a progress bar.
 
-        `make` must write its file whole or not at all, so that a stage killed at any moment goes on where it stood.
+        `make` must write its file atomically, so that an interrupted stage can continue.
         """
         if self.done:
             return
@@ -63,20 +63,25 @@ class Stage:
 
 
 def make_stage(root: Path, name: str, *depends_on: Any) -> Stage:
-    """The stage `name` under `root`, made from what `depends_on` (JSON-like) says."""
+    """Return the stage `name` under `root`; `depends_on` are JSON-like values that determine its content."""
     key = key_of(name, *depends_on)
     return Stage(name, key, root / "stages" / f"{name}-{key}")
 
 
 def key_of(*parts: Any) -> str:
-    """Twelve hexadecimal digits that stand for JSON-like values."""
+    """Return a hash of JSON-like values, twelve hexadecimal digits."""
     text = json.dumps([FORMAT, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def data_key(tagged: TaggedImages) -> str:
-    """A key of the images and tags: names, tags and file sizes, so that a folder may be moved but not changed."""
+    """Return a key of the images and tags: names, tags and contents of the files; the folder may be moved."""
     source: Any = tagged.source
-    sizes = [source.files(index).image.stat().st_size for index in range(len(tagged))]
+    contents = [_digest(source.files(index).image) for index in range(len(tagged))]
     tags = [tagged.classes_of(index) for index in range(len(tagged))]
-    return key_of(tagged.labels.class_names, list(zip(tagged.ids, sizes, tags, strict=True)))
+    return key_of(tagged.labels.class_names, list(zip(tagged.ids, contents, tags, strict=True)))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The photographs and tags that weak supervision starts from, and which of their classes are foreground."""
+"""The photographs and image-level tags of weak supervision, and their foreground classes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,12 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class TaggedImages:
-    """A split of images with image-level tags; no mask is ever read through it.
+    """A split of images with image-level tags; masks are never read through it.
 
-    `background` is the index of the class without objects, None where the data have none; it is never a tag.
+    Attributes:
+        source: The split.
+        background: Index of the background class, which is never a tag; None if the data have none.
+        tags: (N, K) float32, 0 or 1.
     """
 
     source: Source
@@ -36,11 +39,11 @@ class TaggedImages:
 
     @property
     def foreground(self) -> list[int]:
-        """The indices of the classes that the classifier tells apart, in order."""
+        """Indices of the classes that the classifier distinguishes, in order."""
         return [index for index in range(self.labels.num_classes) if index != self.background]
 
     def classes_of(self, index: int) -> list[int]:
-        """The foreground classes that an image is tagged with."""
+        """Return the foreground classes of an image's tags."""
         return [class_index for class_index in self.foreground if self.tags[index, class_index] > 0]
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -54,7 +57,7 @@ class TaggedImages:
 
 @dataclass(frozen=True)
 class ForegroundTags:
-    """`TaggedImages` as the source of a `TrainingSet`: void masks, and tags of the foreground classes alone."""
+    """`TaggedImages` as the source of a `TrainingSet`: void masks, and tags of the foreground classes only."""
 
     tagged: TaggedImages
 
@@ -83,9 +86,10 @@ class ForegroundTags:
 
 
 def open_tagged(config: Config) -> TaggedImages:
-    """The training split of a configuration with its tags.
+    """Open the training split of a configuration with its tags.
 
-    Raises ValueError for data without tags, with fewer than two foreground classes, or where no image has a tag.
+    Raises:
+        ValueError: For data without tags, fewer than two foreground classes, or a split in which no image has a tag.
     """
     source: Any = open_tagged_split(config)
     names = source.labels.class_names

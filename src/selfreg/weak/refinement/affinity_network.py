@@ -1,4 +1,4 @@
-"""A small network on a frozen backbone that sees where classes meet; it needs seeds alone to learn it."""
+"""A small network on a frozen backbone that predicts class boundaries; it is trained on seeds only."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,19 @@ from torch import Tensor, nn
 from selfreg.networks.blocks import resize
 
 STRIDE = 4
-"""Image pixels per pixel of the grid that boundaries lie on."""
+"""Stride of the grid of the boundaries, in image pixels."""
 
 WIDTH = 32
-"""Channels that each stage of the backbone contributes (IRN)."""
+"""Channels per stage of the backbone (IRN)."""
 
 
 class BoundaryBranch(nn.Module):
-    """From the stages of a backbone to one map of boundary logits; the only part of `AffinityNetwork` that learns.
+    """Return the probability that a class boundary passes through each pixel of the grid: float32 (h, w), on the CPU.
 
-    Each stage is projected to 32 channels (1 x 1 convolution, group norm in 4 groups, ReLU) and resized bilinearly to
-    the grid; a 1 x 1 convolution reads all of them. channels: of each stage.
+    The logits of the image and of its mirror image are averaged (IRN).
+
+    Args:
+        image: Normalised image (3, H, W); h = ceil(H / 4), w = ceil(W / 4).
     """
 
     def __init__(self, channels: list[int]) -> None:
@@ -37,17 +39,18 @@ class BoundaryBranch(nn.Module):
 
 
 class AffinityNetwork(nn.Module):
-    """Class boundaries of an image, on a grid of stride 4, read off all stages of a backbone that stays as it is.
+    """Predicts class boundaries on a grid of stride 4 from all stages of a frozen backbone.
 
-    backbone: what returns a list of feature maps (N, C_i, h_i, w_i) of images (N, 3, H, W), such as a timm model with
-    `features_only=True` or the backbone of a trained classifier. It is frozen and kept in eval mode.
+    Args:
+        backbone: Module that returns a list of feature maps (N, C_i, h_i, w_i) of images (N, 3, H, W), such as a timm
+            model with `features_only=True` or the backbone of a trained classifier. It is frozen and kept in eval mode.
 
-    Raises ValueError for a backbone that returns no list of maps.
+    Raises:
+        ValueError: If the backbone returns no list of maps.
 
     Source: the boundary branch of IRN (Ahn et al., CVPR 2019, section on the network's architecture), which reads the
-    five stages of a ResNet-50. IRN's second branch, the displacement field, is left out: it serves to tell instances
-    apart, which a segmentation of classes has no use for, and as both branches stand on a frozen backbone and share no
-    weights, the boundaries learn the same without it.
+    five stages of a ResNet-50. IRN's second branch, the displacement field, separates instances and is left out: both
+    branches share no weights, so the boundaries learn the same without it.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -64,7 +67,7 @@ class AffinityNetwork(nn.Module):
         self.branch = BoundaryBranch([stage.shape[1] for stage in stages]).to(parameter.device)
 
     def train(self, mode: bool = True) -> "AffinityNetwork":
-        """Put the branch, and never the backbone, into training mode."""
+        """Set the mode of the branch; the backbone always stays in eval mode."""
         super().train(mode)
         self.backbone.eval()
         return self

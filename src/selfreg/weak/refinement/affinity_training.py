@@ -1,4 +1,4 @@
-"""How an affinity network learns boundaries from seeds: certain pixels of the same class, and of different ones."""
+"""Training of the affinity network from seeds: pairs of certain pixels of one class and of two classes."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -15,24 +15,28 @@ from selfreg.weak.refinement.affinity_network import STRIDE, AffinityNetwork
 from selfreg.weak.refinement.paths import RADIUS, displacements, ends, path_maxima
 
 UNCERTAIN = 255
-"""Value of a seed that says nothing."""
+"""Value of a pixel without a seed."""
 
 Seeds = Dataset[tuple[Tensor, Tensor]]
-"""Normalised images (3, H, W) with their seeds (H, W) uint8: 0 background, other classes, 255 not certain."""
+"""Normalised images (3, H, W) with their seeds (H, W) uint8: 0 background, other classes, 255 uncertain."""
 
 
 def affinity_loss(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> Tensor:
-    """Boundary loss of pairs of certain seeds that are nearer than `radius`; a scalar, 0 where there are none.
+    """Boundary loss over pairs of certain seeds that are nearer than `radius`; a scalar, 0 if there are none.
 
-    logits: (N, h, w) of the boundaries B; seeds: (N, h, w) integers, 0 background, 255 not certain. With a_ij = 1 - the
-    maximum of B on the straight path from i to j, P+ the pairs of one class (fg, bg: foreground, background) and P- the
-    pairs of two:
+    With a_ij = 1 - the maximum of B on the straight path from i to j, P+ the pairs of one class (fg, bg: foreground,
+    background) and P- the pairs of two classes:
 
         L = - mean_{P+ fg} log a_ij / 2 - mean_{P+ bg} log a_ij / 2 - mean_{P-} log (1 - a_ij)
 
-    Only the maximum of a path learns: between two classes a boundary must be somewhere, it is not said where
-    (multiple-instance learning). Means are over all pairs of the batch; the maximum is taken of logits, so that no
-    logarithm overflows. Without a background, count classes from 1: there are no pairs bg then.
+    Only the maximum of a path receives a gradient: between two classes there must be a boundary somewhere, but its
+    place is not labelled (multiple-instance learning). Means are over all pairs of the batch. The maximum is
+    taken of logits, so that no logarithm overflows.
+
+    Args:
+        logits: Logits of the boundaries B, (N, h, w).
+        seeds: Integers (N, h, w): 0 background, 255 uncertain. Without a background count the classes from 1.
+        radius: In pixels of the grid.
 
     Source: IRN (Ahn et al., CVPR 2019), the equation of the boundary loss.
     """
@@ -40,7 +44,7 @@ def affinity_loss(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> Tens
 
 
 def pair_losses(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> tuple[list[Tensor], list[int]]:
-    """Sums of the pairs' losses in `affinity_loss`, and how many pairs there are: fg, bg, and of two classes."""
+    """Return the sums of the pair losses of `affinity_loss` and the numbers of pairs: fg, bg, and of two classes."""
     logits = logits.float()
     sums = [logits.sum() * 0 for _ in range(3)]
     counts = [0, 0, 0]
@@ -58,7 +62,7 @@ def pair_losses(logits: Tensor, seeds: Tensor, radius: float = RADIUS) -> tuple[
 
 
 def mean_loss(sums: list[Tensor], counts: list[int]) -> Tensor:
-    """L of `affinity_loss` from what `pair_losses` returns."""
+    """Return L of `affinity_loss` from the result of `pair_losses`."""
     foreground, background, across = (total / max(count, 1) for total, count in zip(sums, counts, strict=True))
     return foreground / 2 + background / 2 + across
 
@@ -75,19 +79,29 @@ def train_affinity(
     on_epoch: Callable[[int, dict[str, Any]], None] | None = None,
     state: dict[str, Any] | None = None,
 ) -> AffinityNetwork:
-    """Train an `AffinityNetwork` on seeds, in random crops and mirror images; the backbone stays as it is.
+    """Train an `AffinityNetwork` on seeds, in random crops and mirror images; the backbone stays unchanged.
 
-    images: pairs of a normalised image (3, H, W) and its seeds (H, W), 255 where not certain. backbone: see
-    `AffinityNetwork`; its device is the device. crop_size: (height, width); a smaller image is padded with the mean
-    colour, uncertain. on_epoch: called after each epoch with the number of epochs done and a state that may be saved:
-    "epochs", "branch", "optimizer" and "losses" (the mean of each epoch). state: such a state, to go on from; the
-    result is that of a training that was not cut off, bit for bit on a CPU. Returns the network in eval mode.
+    Args:
+        images: Pairs of a normalised image (3, H, W) and its seeds (H, W), 255 where uncertain.
+        backbone: See `AffinityNetwork`; the network is trained on its device.
+        epochs: Passes over the images.
+        learning_rate: Initial learning rate; falls polynomially with power 0.9.
+        seed: Seed of weights, crops and order.
+        crop_size: (height, width); a smaller image is padded with the mean colour, uncertain.
+        batch_size: Crops per step.
+        on_epoch: Called after each epoch with the number of finished epochs and a state that may be saved: "epochs",
+            "branch", "optimizer" and "losses" (the mean of each epoch).
+        state: Such a state to continue from; the result equals an uninterrupted training, bit for bit on a CPU.
 
-    Raises ValueError for an empty data set, an epoch in which no two certain seeds of different classes are near each
-    other, a state that has more epochs than asked for or is another backbone's, and a loss that is not finite.
+    Returns:
+        The network in eval mode.
 
-    Source: IRN's setting (Ahn et al., CVPR 2019): SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1 that
-    falls polynomially (power 0.9). IRN's random scale is left out.
+    Raises:
+        ValueError: For an empty data set, an epoch without nearby certain seeds of different classes, a state with more
+            epochs than asked for or of another backbone, and a loss that is not finite.
+
+    Source: IRN's setting (Ahn et al., CVPR 2019): SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1,
+    poly 0.9. IRN's random scale is left out.
     """
     length = len(images)  # type: ignore[arg-type]
     if length == 0:
@@ -130,14 +144,18 @@ def train_affinity(
 
 
 def load_affinity(state: dict[str, Any], backbone: nn.Module) -> AffinityNetwork:
-    """The network of a saved state on its backbone, in eval mode. Raises ValueError where the two do not fit."""
+    """Build the network of a saved state on its backbone, in eval mode.
+
+    Raises:
+        ValueError: If the state does not fit the backbone.
+    """
     network = AffinityNetwork(backbone)
     _load_branch(network, state)
     return network.eval()
 
 
 def seeds_on_grid(seeds: Tensor, size: tuple[int, int]) -> Tensor:
-    """Seeds (..., H, W) at the pixels nearest to those of a coarser grid of `size` = (h, w), corners on corners."""
+    """Sample seeds (..., H, W) on a coarser grid of `size` = (h, w), corners on corners."""
     rows = torch.linspace(0, seeds.shape[-2] - 1, size[0]).round().long()
     columns = torch.linspace(0, seeds.shape[-1] - 1, size[1]).round().long()
     return seeds[..., rows[:, None], columns]
@@ -146,7 +164,7 @@ def seeds_on_grid(seeds: Tensor, size: tuple[int, int]) -> Tensor:
 def _batches(
     images: Seeds, length: int, seed: int, epoch: int, crop_size: tuple[int, int], batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images of an epoch in batches of crops, in an order that the seed and the epoch determine alone."""
+    """Yield all images of an epoch in batches of crops; the order depends on the seed and the epoch only."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(length, generator=generator).tolist()
     for start in range(0, length, batch_size):
@@ -157,9 +175,9 @@ def _batches(
 def random_crop(
     image: Tensor, seeds: Tensor, size: tuple[int, int], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A crop of `size` of an image (3, H, W) and its seeds (H, W), mirrored every other time, padded where it must be.
+    """Crop an image (3, H, W) and its seeds (H, W) to `size`, mirrored half of the time and padded if necessary.
 
-    Three numbers are drawn, whatever the image.
+    Three random numbers are drawn, whatever the image.
     """
     down, right, mirror = torch.rand(3, generator=generator).tolist()
     missing = [max(size[0] - image.shape[1], 0), max(size[1] - image.shape[2], 0)]
@@ -175,7 +193,7 @@ def random_crop(
 def _resume(
     network: AffinityNetwork, optimizer: SGD, state: dict[str, Any] | None, epochs: int
 ) -> tuple[int, list[float]]:
-    """Take up a state; return the epochs that are done and their losses."""
+    """Restore a state; return the number of finished epochs and their losses."""
     if state is None:
         return 0, []
     if state["epochs"] > epochs:

@@ -1,4 +1,4 @@
-"""What every refinement asks of its arguments."""
+"""Checks of arguments that all refinements share."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_scores(scores: Tensor) -> None:
-    """Refuse scores that are not floats (C, H, W) with at least one class and one pixel, with ValueError."""
+    """Raise ValueError unless scores are floats (C, H, W) with at least one class and one pixel."""
     if scores.ndim != 3 or 0 in scores.shape or not torch.is_floating_point(scores):
         raise ValueError(
             f"scores must be floats (C, H, W) with at least one class and one pixel, not {scores.dtype} "
@@ -16,7 +16,7 @@ def check_scores(scores: Tensor) -> None:
 
 
 def check_image_and_scores(image: NDArray[np.uint8], scores: Tensor) -> None:
-    """Refuse an image that is not uint8 (H, W, 3) or not of the scores' height and width, with ValueError."""
+    """Raise ValueError unless the image is uint8 (H, W, 3) and has the scores' height and width."""
     check_scores(scores)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
@@ -28,5 +28,5 @@ def check_image_and_scores(image: NDArray[np.uint8], scores: Tensor) -> None:
 
 
 def divide_by_sum(scores: Tensor) -> Tensor:
-    """Scores (C, H, W), non-negative, divided by their sum over C, which must be positive."""
+    """Divide non-negative scores (C, H, W) by their sum over C, which must be positive."""
     return scores / scores.sum(0, keepdim=True)

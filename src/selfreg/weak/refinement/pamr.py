@@ -1,4 +1,4 @@
-"""Pixel-adaptive mask refinement: scores flow between pixels of like colour, near and far."""
+"""Pixel-adaptive mask refinement (PAMR): scores are averaged over neighbours of similar colour."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,21 +11,17 @@ from torch.nn import functional
 from selfreg.weak.refinement.inputs import check_image_and_scores
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
-"""Distances, in pixels, of the eight neighbours that a pixel has per dilation (Araslanov & Roth)."""
+"""Distances in pixels of the eight neighbours of each dilation (Araslanov & Roth)."""
 
 SHARPNESS = 0.1
-"""Differences of colour are measured in this share of the local standard deviation (the authors' setting)."""
+"""Colour differences are divided by this fraction of the local standard deviation (the authors' setting)."""
 
 
 @torch.no_grad()
 def pamr(
     image: NDArray[np.uint8], scores: Tensor, *, dilations: Sequence[int] = DILATIONS, iterations: int = 10
 ) -> Tensor:
-    """Refine scores by the image's local colours: pixels take over what their like-coloured neighbours say.
-
-    image: uint8 (H, W, 3). scores: float32 (C, H, W), any number of classes; on their device the work is done.
-    dilations: distances of the neighbours in pixels; each gives the eight neighbours of a 3 x 3 window spread so wide.
-    iterations: times that the scores are averaged. Returns float32 (C, H, W).
+    """Refine scores by local colours: each pixel averages the scores of similarly coloured neighbours.
 
     With N(p) the neighbours of pixel p, I_c its colours and sigma_c(p) their standard deviation over p and N(p):
 
@@ -33,11 +29,20 @@ def pamr(
         a(p, q)  = exp k(p, q) / sum_{r in N(p)} exp k(p, r)
         m_{t+1}(p) = sum_{q in N(p)} a(p, q) m_t(q)
 
-    Each step is a convex combination, so that non-negative scores of sum 1 stay such. Beyond the border a pixel sees
-    the nearest pixel of the image. Time and memory grow with 8 len(dilations) H W.
+    Each step is a convex combination, so non-negative scores that sum to 1 stay so. The image is continued beyond its
+    border by its nearest pixel. Time and memory grow with 8 len(dilations) H W.
 
-    Raises ValueError for an image and scores that do not fit together, dilations that are not positive, and a negative
-    number of iterations.
+    Args:
+        image: Photograph, uint8 (H, W, 3).
+        scores: float32 (C, H, W), any number of classes; the computation runs on their device.
+        dilations: Distances of the neighbours in pixels; each gives the eight neighbours of a dilated 3 x 3 window.
+        iterations: Number of averaging steps.
+
+    Returns:
+        Refined scores, float32 (C, H, W).
+
+    Raises:
+        ValueError: If image and scores do not fit together, a dilation is not positive, or iterations is negative.
 
     Source: Araslanov & Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, section on
     pixel-adaptive mask refinement. That sigma counts p once and divides by the number of pixels is this project's.
@@ -59,7 +64,7 @@ def pamr(
 
 
 def local_affinity(image: NDArray[np.uint8], dilations: Sequence[int]) -> Tensor:
-    """a(p, q) of `pamr`: float32 (8 len(dilations), H, W), of sum 1 over the neighbours."""
+    """Return a(p, q) of `pamr`: float32 (8 len(dilations), H, W), which sums to 1 over the neighbours."""
     channels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1) / 255
     reach = max(dilations)
     count = 8 * len(dilations) + 1
@@ -68,7 +73,7 @@ def local_affinity(image: NDArray[np.uint8], dilations: Sequence[int]) -> Tensor
         difference = neighbour - channels
         total += difference
         squares += difference.square()
-    # differences from the pixel itself, whose own is 0: their variance is that of the colours, without cancellation
+    # variance of differences from the pixel itself equals that of the colours and avoids cancellation
     variance = (squares / count - (total / count).square()).clamp(min=0)
     scale = SHARPNESS * variance.sqrt() + 1e-8
     logits = torch.stack(
@@ -78,7 +83,7 @@ def local_affinity(image: NDArray[np.uint8], dilations: Sequence[int]) -> Tensor
 
 
 def _neighbours(maps: Tensor, dilations: Sequence[int], reach: int) -> Iterator[Tensor]:
-    """Maps (C, H, W) as seen from each neighbour in turn: views (C, H, W), the border's pixels repeated beyond it."""
+    """Yield the maps (C, H, W) shifted to each neighbour in turn, as views; the border is replicated."""
     height, width = maps.shape[1:]
     padded = functional.pad(maps[None], (reach, reach, reach, reach), mode="replicate")[0]
     for dilation in dilations:

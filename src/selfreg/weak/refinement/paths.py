@@ -1,4 +1,4 @@
-"""Straight paths between the near pixels of a grid, and the strongest boundary that each path crosses."""
+"""Straight paths between nearby pixels of a grid, and the maximum of a boundary map along each path."""
 
 from functools import cache
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 RADIUS = 5.0
-"""Pixels of the grid that see each other are nearer than this (IRN: 5 on a grid of stride 4)."""
+"""Pairs of pixels are nearer than this, in pixels of the grid (IRN: 5 on a grid of stride 4)."""
 
 Displacement = tuple[int, int]
 """Rows down and columns to the right, from the first pixel of a pair to the second."""
@@ -14,9 +14,10 @@ Displacement = tuple[int, int]
 
 @cache
 def displacements(radius: float) -> tuple[Displacement, ...]:
-    """Every displacement shorter than `radius`, each pair of pixels once: downward, or level and to the right.
+    """Return every displacement shorter than `radius`, each pair of pixels once: downward, or level and to the right.
 
-    Raises ValueError for a radius of 1 or less, within which a pixel has no neighbour.
+    Raises:
+        ValueError: If the radius is 1 or less, so that a pixel has no neighbour.
     """
     if radius <= 1:
         raise ValueError(
@@ -33,11 +34,11 @@ def displacements(radius: float) -> tuple[Displacement, ...]:
 
 @cache
 def path(displacement: Displacement) -> tuple[Displacement, ...]:
-    """The pixels on the straight line from (0, 0) to `displacement`, both ends among them.
+    """Return the pixels on the straight line from (0, 0) to `displacement`, both ends included.
 
-    One pixel per row or column, whichever the line crosses more of: the one whose centre is nearest to the line, or
-    both where it passes midway (this project's; so that a path reversed or mirrored is the path of the reverse or the
-    mirror image).
+    One pixel per row or column, whichever the line crosses more of: the pixel nearest to the line, or both if it passes
+    midway. The path of a reversed or mirrored displacement is therefore the reversed or mirrored path (this
+    project's).
     """
     down, right = displacement
     length = max(abs(down), abs(right))
@@ -50,21 +51,21 @@ def path(displacement: Displacement) -> tuple[Displacement, ...]:
 
 
 def _nearest(numerator: int, denominator: int) -> range:
-    """The integer nearest to numerator / denominator, or both where it lies midway."""
+    """Return the integer nearest to numerator / denominator, or both if it lies midway."""
     lowest = -((denominator - 2 * numerator) // (2 * denominator))
     highest = (denominator + 2 * numerator) // (2 * denominator)
     return range(lowest, highest + 1)
 
 
 def ends(maps: Tensor, displacement: Displacement) -> tuple[Tensor, Tensor]:
-    """Maps (..., h, w) at the first and at the second pixel of each pair: two views (..., h - |down|, w - |right|)."""
+    """Return maps (..., h, w) at the first and second pixel of each pair: two views (..., h - |down|, w - |right|)."""
     return _seen_from(maps, displacement, (0, 0)), _seen_from(maps, displacement, displacement)
 
 
 def path_maxima(boundaries: Tensor, displacement: Displacement) -> Tensor:
-    """The largest value on the path of each pair of pixels: (..., h, w) to (..., h - |down|, w - |right|).
+    """Return the maximum along the path of each pair: (..., h, w) to (..., h - |down|, w - |right|).
 
-    Empty where the grid is too small for the displacement. A gradient flows to the largest value alone.
+    Empty if the grid is smaller than the displacement. Only the maximum receives a gradient.
     """
     first, *others = (_seen_from(boundaries, displacement, pixel) for pixel in path(displacement))
     for other in others:
