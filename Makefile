@@ -17,12 +17,14 @@ BIN := .venv/bin
 demo: .venv/.demo
 	$(BIN)/selfreg demo
 
-# The page is tested in a real browser: installed where that is allowed, otherwise those tests are skipped, and say so.
+# The page is tested in a real browser, which needs Chromium and its driver: both are installed where that is allowed;
+# otherwise those tests are skipped, and say so.
 .venv/.browser: .venv/.dev
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	@found() { for each; do command -v "$$each" >/dev/null && return; done; return 1; }; \
+	{ found chromium chromium-browser google-chrome && found chromedriver chromium.chromedriver; } || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update >/dev/null \
 	    && apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null 2>&1; } || \
-	  echo 'no browser can be installed here: the tests of the page are skipped'
+	  echo 'Chromium and its driver cannot be installed here: the tests of the page are skipped'
 	@touch $@
 
 test: .venv/.browser

@@ -217,7 +217,7 @@ def test_a_second_training_or_study_in_a_folder_is_refused(
 
 def test_leftovers_of_a_killed_process_are_removed_and_taken_for_nothing(run: Run, cut_off: Path) -> None:
     for folder, name in ((run.folder, "config.yaml"), (run.folder / "checkpoints", "last.ckpt")):
-        (folder / f".{name}.12345.tmp{Path(name).suffix}").write_bytes(b"half")
+        (folder / f".selfreg-0123456789abcdef.tmp{Path(name).suffix}").write_bytes(b"half")
     assert selfreg("train", cut_off / "tiny.yaml", "--out", run.folder, "--resume") == 0
     assert not leftovers(run.folder)
 

@@ -1,25 +1,51 @@
-"""Writing files whole or not at all, and reading JSON strictly."""
+"""The one way to write, lock and delete files, and reading JSON strictly.
 
-import fcntl
+Whatever is written appears whole or not at all. Below an output folder no link is followed, so a folder that somebody
+else prepared cannot direct a write to another place. Where the folder itself lies is the user's choice, links
+included.
+"""
+
+import errno
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import IO, Any
+
+from selfreg.input_files import CONFIGURATION_LIMIT, read_text
+from selfreg.messages import one_line
+
+_TEMPORARY = re.compile(r"\.selfreg-[0-9a-f]{16}\.tmp(\.[^.]*)?")
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, below: Path | None = None) -> Iterator[Path]:
     """Give a temporary name beside `path`; what is written there takes the name `path` only if the block ends well.
 
-    The data reach the disk before the name does. The parent folder is made where it is missing.
+    The data reach the disk before the name does. The parent folder is made where it is missing. A link at `path` is
+    replaced, never followed.
+
+    Args:
+        path: The file to write.
+        below: The output folder that the user named; the folder of `path` if not given. Folders between it and
+            `path` must not be links.
+
+    Raises:
+        ValueError: If `path` leads out of `below`, or a folder in between is a link.
+        OSError: If it cannot be written; the exception names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    make_folder(path.parent, below=below)
+    temporary = path.with_name(f".selfreg-{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
+        # created here, so that a library which opens it by name cannot meet a link
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -31,68 +57,163 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path, *, below: Path | None = None) -> None:
+    """Make a folder and its parents where they are missing.
+
+    Args:
+        folder: The folder.
+        below: The output folder that the user named; `folder` itself if not given.
+
+    Raises:
+        ValueError: If `folder` leads out of `below`, or a folder in between is a link.
+        OSError: If it cannot be made.
+    """
+    refuse_links(folder, below=folder if below is None else below)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_links(path: Path, *, below: Path) -> None:
+    """Raise ValueError where `path` leads out of the output folder `below`, or is or passes a link inside of it."""
+    try:
+        inside = path.relative_to(below)
+    except ValueError:
+        raise ValueError(f"{path}: lies outside of the output folder {below}; use a name inside") from None
+    refuse_leading_out(str(inside), f"the output folder {below}") if inside.parts else None
+    place = below
+    for part in inside.parts:
+        place = place / part
+        if place.is_symlink() or getattr(place, "is_junction", bool)():
+            raise ValueError(f"{place}: is a link; selfreg writes no file through it: remove it, or use another folder")
+
+
+def refuse_leading_out(name: str, origin: str) -> None:
+    """Check the name of a split, an id or a stem that becomes part of a path.
+
+    Args:
+        name: A relative path with `/` between its parts.
+        origin: Where it comes from, for the message.
+
+    Raises:
+        ValueError: If it is empty or absolute, has a part `..`, or holds a NUL character.
+    """
+    windows = os.name == "nt" and (":" in name or "\\" in name)
+    if not name or name.startswith("/") or ".." in PurePath(name).parts or "\0" in name or windows:
+        raise ValueError(f"{origin}: {name!r} is no name inside a folder; use a relative one without '..'")
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that processes left in `folder` when they were killed; nobody may be writing there."""
-    for temporary in folder.glob(".*.tmp*"):
-        temporary.unlink(missing_ok=True)
+    """Remove the temporary files that killed processes left in `folder`, where nobody may be writing."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            remove_file(Path(entry.path), below=folder)
+
+
+def remove_file(path: Path, *, below: Path) -> None:
+    """Remove a file that this program wrote into the output folder `below`; one that is missing is no error.
+
+    Raises:
+        ValueError: If it leads out of `below`, or is or passes a link.
+    """
+    refuse_links(path, below=below)
+    path.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(folder: Path, work: str) -> Iterator[None]:
-    """Keep `folder` for this process, making it where it is missing; the lock goes with the process, however it ends.
+def locked(folder: Path, work: str, *, below: Path | None = None) -> Iterator[None]:
+    """Keep `folder` for this process, making it where it is missing; the lock ends with the process, however it ends.
 
-    Raises ValueError where another process has it, and says what that one is at: `work`.
+    Args:
+        folder: The output folder.
+        work: What this process does there, for the message that another process gets.
+        below: The output folder that the user named, if it is not `folder` itself.
+
+    Raises:
+        ValueError: If another process has the folder, or a link is in the way.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    from filelock import FileLock, Timeout  # slow to import
+
+    make_folder(folder, below=below)
+    refuse_links(folder / ".lock", below=folder)
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process is {work} here; wait for it or use another --out") from None
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"{folder}: another process is {work} here; wait for it or use another --out") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{folder / '.lock'}: is a link; remove it, or use another folder") from None
+        raise
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+@contextmanager
+def appended_file(path: Path, *, below: Path) -> Iterator[IO[bytes]]:
+    """Open a log in the output folder `below` to append to it.
+
+    Raises:
+        ValueError: If it leads out of `below`, is or passes a link, or is no regular file.
+    """
+    make_folder(path.parent, below=below)
+    refuse_links(path, below=below)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is not a regular file; remove it, or use another folder")
+    handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _NO_LINK | _BINARY, 0o666)
+    with os.fdopen(handle, "ab") as file:
+        yield file
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+def write_text(path: Path, text: str, *, below: Path | None = None) -> None:
+    """Write UTF-8 text, whole or not at all; bytes of names that are not UTF-8 are written as escapes."""
+    with whole_file(path, below=below) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def write_json(path: Path, content: Any, *, below: Path | None = None) -> None:
+    """Write JSON, whole or not at all. Raises ValueError for NaN, which JSON lacks."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", below=below)
+
+
+def read_json(path: Path, limit: int = CONFIGURATION_LIMIT) -> dict[str, Any]:
     """Read a JSON object in UTF-8.
 
-    Raises ValueError, naming the file, where it is missing, unreadable, no JSON, no object, or holds what JSON leaves
-    open and readers take each in their own way: a key twice, NaN, infinity.
+    Args:
+        path: The file.
+        limit: Its largest size in bytes.
+
+    Raises:
+        ValueError: If the file is missing, no regular file, too large, unreadable, no JSON or no object, or holds what
+            readers of JSON understand differently: a key twice, NaN, infinity.
     """
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object, parse_constant=_refuse_constant
-        )
+        text = read_text(path, limit, encoding="utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no valid JSON ({' '.join(str(error).split())}): mend it at that place") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no valid JSON ({one_line(error)}); save it as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        content = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no valid JSON ({one_line(error)}); fix it at that position") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}: it must be an object, {{...}}")
+        raise ValueError(f"{path}: holds a {type(content).__name__}; it must be an object, {{...}}")
     return content
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice")
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key!r} occurs twice")
+        content[key] = value
     return content
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

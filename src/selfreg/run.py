@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Labels, Source
 from selfreg.files import locked, read_json, remove_leftovers, whole_file, write_json, write_text
+from selfreg.messages import one_line
 from selfreg.networks import runs_own_code
 from selfreg.networks.pretrained import faulty
 from selfreg.opening import build_from_config, open_split
@@ -139,8 +140,9 @@ class Run:
             # mapped, so that this costs nothing; without weights_only a checkpoint could run code
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ValueError(f"{path}: is no state of a training ({reason}); train anew into another --out") from None
+            raise ValueError(
+                f"{path}: is no state of a training ({one_line(error, first=True)}); train anew into another --out"
+            ) from None
         return path
 
     def attempts(self) -> list[Path]:
@@ -194,9 +196,8 @@ class Run:
                 stored = (file.metadata() or {}).get("num_classes")
             state: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
             raise ValueError(
-                f"{path}: cannot be read as safetensors ({reason}); train again or use another file"
+                f"{path}: cannot be read as safetensors ({one_line(error)}); train again or use another file"
             ) from None
         if stored is not None and stored != str(self.info().num_classes):
             raise ValueError(
@@ -212,8 +213,7 @@ class Run:
         try:
             network.load_state_dict(state, strict=True)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[-1].strip()
-            raise ValueError(f"{path}: does not fit the network of config.yaml: {first}") from None
+            raise ValueError(f"{path}: does not fit the network of config.yaml: {one_line(error)}") from None
         return network
 
     def network(self, which: Weights = "last") -> nn.Module:

@@ -7,10 +7,11 @@
     130  interrupted (Ctrl-C)
     143  ended by SIGTERM
 
-Anything else that goes wrong is a fault of this package and shows as a traceback.
+Any other exception is a fault of this package and shows as a traceback.
 """
 
 import errno
+import io
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from selfreg.messages import one_line, printable
+
 MISTAKE = 2
 MACHINE = 3
 
@@ -28,7 +31,7 @@ _GOES_ON = "what was finished is kept: start it again (train with --resume) and 
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM has come; unlike KeyboardInterrupt, no library in between takes it for its own."""
+    """SIGINT or SIGTERM was received; not a KeyboardInterrupt, so libraries do not swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -36,10 +39,18 @@ class Interrupted(BaseException):
 
 
 def end_well(command: Callable[[], None]) -> int:
-    """Run a command; a mistake, a fault of the machine or a signal is told in one line. Returns the exit status."""
+    """Run a command and report a mistake, a fault of the machine or a signal in one line.
+
+    Args:
+        command: What to run.
+
+    Returns:
+        The exit status; see the table of this module.
+    """
+    _print_any_text()
     received: list[int] = []
     try:
-        with _interruptible(received):
+        with interruptible(received):
             command()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -47,10 +58,17 @@ def end_well(command: Callable[[], None]) -> int:
         return _interrupted(received)
     except Exception as error:
         if received:
-            # what went wrong on the way out is not what ended it
+            # an error on the way out is not what ended the command
             return _interrupted(received)
         return _failed(error)
     return 0
+
+
+def _print_any_text() -> None:
+    """Escape what the terminal's encoding lacks, such as bytes of a file name that are not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupted(received: list[int]) -> int:
@@ -61,36 +79,43 @@ def _interrupted(received: list[int]) -> int:
 
 def _failed(error: Exception) -> int:
     if isinstance(error, ValueError):
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return MISTAKE
     if isinstance(error, OSError):
         print(f"error: {_of_machine(error)}", file=sys.stderr)
         return MACHINE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         # by name, since torch is not loaded for every command
-        print(f"error: out of memory: {_one_line(str(error))}; use a smaller batch, crop or tile", file=sys.stderr)
+        print(f"error: out of memory: {one_line(error)}; use a smaller batch, crop or tile", file=sys.stderr)
         return MACHINE
     raise error
 
 
 @contextmanager
-def _interruptible(received: list[int]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+def interruptible(received: list[int] | None = None) -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Interrupted` in the block, in the main thread of the process that entered it.
+
+    A block inside another one, or in another thread, leaves the handlers as they are.
+
+    Args:
+        received: Collects the numbers of the signals.
+    """
+    if threading.current_thread() is not threading.main_thread() or _handled():
         yield
         return
     main_process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         if os.getpid() == main_process:
-            received.append(number)
-            # the processes that work for this one got the signal too; that they end is no error any more
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            threading.excepthook = lambda _: None
+            if received is not None:
+                received.append(number)
+            _expect_workers_to_end()
             raise Interrupted(number)
-        # a loading process, forked with this handler: on Ctrl-C, which reaches all of them, the main process ends it
+        # a forked worker inherits this handler; on Ctrl-C, which reaches all processes, the main process ends it
         if number == signal.SIGTERM:
             os._exit(128 + number)
 
+    interrupt.__dict__["ours"] = True
     hook = threading.excepthook
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -101,10 +126,21 @@ def _interruptible(received: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def follow_parent() -> None:
-    """Let a worker process end with its parent: for the start of each process of a pool.
+def _handled() -> bool:
+    return getattr(signal.getsignal(signal.SIGTERM), "ours", False)
 
-    Ctrl-C, which reaches all of them, is left to the parent; a parent that was killed takes its workers along.
+
+def _expect_workers_to_end() -> None:
+    """The workers received the signal too: that they end is no error any more."""
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    threading.excepthook = lambda _: None
+
+
+def follow_parent() -> None:
+    """Let a worker process end with its parent: the initializer of a process pool.
+
+    Ctrl-C, which reaches all processes, is left to the parent; a parent that was killed takes its workers along.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -118,18 +154,9 @@ def follow_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _one_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        # an error of a loading process comes with its whole traceback; the last line says what it was
-        kind, colon, message = lines[-1].partition(": ")
-        return message if colon and kind.isidentifier() else lines[-1]
-    return " ".join(lines)
-
-
 def _of_machine(error: OSError) -> str:
     if error.errno is None or error.strerror is None:
-        return _one_line(str(error))
-    place = f"{error.filename}: " if error.filename else ""
+        return one_line(str(error))
+    place = f"{printable(str(error.filename))}: " if error.filename else ""
     advice = f"; make room; {_GOES_ON}" if error.errno in _FULL else ""
     return f"{place}{error.strerror}{advice}"

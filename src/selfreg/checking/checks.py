@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from selfreg.checking.findings import DataReport, Finding, SplitSummary
 from selfreg.checking.inspection import SIZE_EDGES, Item, inspect_item
 from selfreg.data.folder import Folder
-from selfreg.data.kinds import find_splits, open_source
+from selfreg.data.kinds import DataOptionError, find_splits, open_source
 from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.source import Source
 from selfreg.termination import follow_parent
@@ -157,9 +157,9 @@ def _open(
         warnings.simplefilter("ignore")  # of masks without an image, which are all named below
         try:
             source = open_source(kind, root, split, **lenient, **options)
+        except DataOptionError:
+            raise
         except ValueError as error:
-            if str(error).startswith("data."):
-                raise
             findings.append(Finding("error", "split", split, None, str(error)))
             return None
     for orphan in source.orphans if isinstance(source, Folder) else ():

@@ -13,7 +13,7 @@ from selfreg.data.ade20k import ADE20K_LABELS
 from selfreg.data.camvid import CAMVID_LABELS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.reading import is_turned, read_image
+from selfreg.data.reading import ColourMaskError, is_turned, read_image
 from selfreg.data.source import Files, HasFiles, Pair, Source
 from selfreg.data.voc import VOC_LABELS
 
@@ -76,7 +76,7 @@ def inspect_item(source: Source, split: str, index: int) -> Item:
     try:
         pair = source.read(index)
     except ValueError as error:
-        faults = _explain(str(error), files, source.labels)
+        faults = _explain(error, files, source.labels)
         return Item(split, source.ids[index], image, mask, faults)
     small = np.asarray(Image.fromarray(pair.image).convert("L").resize((32, 32), Image.Resampling.BOX))
     return Item(
@@ -150,20 +150,20 @@ def guess_palette(path: Path, labels: Labels) -> str | None:
     return None
 
 
-def _explain(message: str, files: Files | None, labels: Labels) -> tuple[str, ...]:
+def _explain(error: ValueError, files: Files | None, labels: Labels) -> tuple[str, ...]:
     """The fault that stopped the reading, told in full, and the image's own fault if it has one too."""
-    faults = [message]
+    faults = [str(error)]
     if files is None:
         return tuple(faults)
-    if files.mask is not None and "holds colours" in message:
+    if files.mask is not None and isinstance(error, ColourMaskError):
         name = guess_palette(files.mask, labels)
         known = f"those of {name}" if name else "of no known palette"
         faults = [f"{files.mask}: a colour mask ({known}): save class indices as an 8-bit grey or palette PNG"]
     try:
         read_image(files.image)
-    except ValueError as error:
-        if str(error) not in faults:
-            faults.append(str(error))
+    except ValueError as fault:
+        if str(fault) not in faults:
+            faults.append(str(fault))
     return tuple(faults)
 
 

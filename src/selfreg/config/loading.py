@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from selfreg.config.schema import Config, known_keys
+from selfreg.messages import one_line
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -24,7 +25,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such configuration file") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):

@@ -46,6 +46,10 @@ TAGGED_KINDS = ("folder", "voc", "coco")
 """The kinds with image-level tags that do not come from masks; they know the option `tags_only`."""
 
 
+class DataOptionError(ValueError):
+    """An error in what was asked for (kind, root or options), not in the data."""
+
+
 def open_source(kind: str, root: str | Path | None, split: str, **options: Any) -> Source:
     """Opens a split of a data set.
 
@@ -56,25 +60,27 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
         options: of that kind; see its class or function.
 
     Raises:
-        ValueError: an unknown kind (the nearest is named), a missing root, an option that the kind does not have, or
-            whatever is wrong with the data set itself.
+        DataOptionError: an unknown kind (the nearest is named), a missing root, or an option that the kind lacks.
+        ValueError: whatever is wrong with the data set itself.
     """
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(KINDS)}"
-        raise ValueError(f"data.kind '{kind}' is unknown: {hint}")
+        raise DataOptionError(f"data.kind '{kind}' is unknown: {hint}")
     if kind != "scenes" and root is None:
-        raise ValueError("data.root is not set: give the folder of the data set: --set data.root=FOLDER")
+        raise DataOptionError("data.root is not set: give the folder of the data set: --set data.root=FOLDER")
     signature = inspect.signature(KINDS[kind])
     try:
         signature.bind(root, split, **options)
     except TypeError as error:
         known = [name for name in list(signature.parameters)[2:] if name != "must_exist"]
-        raise ValueError(f"data.options: {error}: {kind} knows {', '.join(known) or 'none'}") from None
+        raise DataOptionError(f"data.options: {error}: {kind} knows {', '.join(known) or 'none'}") from None
     try:
         return KINDS[kind](root, split, **options)
     except TypeError as error:
-        raise ValueError(f"data.options: a value of the wrong kind ({error}) in {reprlib.repr(options)}") from error
+        raise DataOptionError(
+            f"data.options: a value of the wrong kind ({error}) in {reprlib.repr(options)}"
+        ) from error
 
 
 def guess_kind(root: str | Path) -> str:

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels
 from selfreg.data.png import is_whole
 from selfreg.data.source import Pair
+from selfreg.messages import one_line
 
 MAX_PIXELS = 2**29
 """The largest picture that is opened, 536,870,912 pixels (some 23,000 x 23,000): decoded, it takes 2 GiB."""
@@ -72,7 +73,8 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
             raise _Refused(f"mask is a {picture.format}: save class indices as an 8-bit grey or palette PNG")
         if picture.mode not in ("L", "P", "1"):
             what = "colours" if picture.mode in ("RGB", "RGBA", "LA", "CMYK") else f"mode {picture.mode}"
-            raise _Refused(f"mask holds {what}: save class indices as an 8-bit grey or palette PNG")
+            message = f"mask holds {what}: save class indices as an 8-bit grey or palette PNG"
+            raise _Refused(message, ColourMaskError if what == "colours" else ValueError)
         rawmode = picture.tile[0].args if picture.tile else None
         _load(picture, path)
         if _orientation(picture) != 1:
@@ -211,8 +213,16 @@ def _decode_jpeg(path: Path, upright: bool) -> NDArray[np.uint8] | None:
     return pixels
 
 
+class ColourMaskError(ValueError):
+    """A mask with colours where class indices are needed."""
+
+
 class _Refused(Exception):
-    """What is wrong with a picture that Pillow can read."""
+    """What is wrong with a picture that Pillow can read, and the type of the error that says so."""
+
+    def __init__(self, message: str, kind: type[ValueError] = ValueError) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @contextmanager
@@ -229,9 +239,9 @@ def _opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
                 raise _Refused(f"animated {what}: save the frame that is meant, alone")
             yield picture
     except _Refused as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise error.kind(f"{path}: {error}") from None
     except _UNREADABLE as error:
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
+        reason = one_line(str(error).replace(f" {str(path)!r}", ""))
         raise ValueError(f"{path}: unreadable or truncated {what} ({reason}): replace the file") from error
 
 

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from selfreg.files import whole_file
 from selfreg.inference.predictor import SIDE_MULTIPLE
+from selfreg.messages import one_line
 from selfreg.regulation import main_output
 from selfreg.run import Run, RunInfo, Weights
 
@@ -131,8 +132,9 @@ def _export_program(network: nn.Module) -> ExportedProgram:
             warnings.simplefilter("ignore")
             return torch.export.export(network, (example,), dynamic_shapes=shape)
     except Exception as error:
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ValueError(f"the network cannot be exported with free height and width: {first}") from error
+        raise ValueError(
+            f"the network cannot be exported with free height and width: {one_line(error, first=True)}"
+        ) from error
 
 
 def _write_onnx(program: ExportedProgram, path: Path, info: RunInfo) -> None:
@@ -149,10 +151,9 @@ def _write_onnx(program: ExportedProgram, path: Path, info: RunInfo) -> None:
                 program, dynamo=True, input_names=["image"], output_names=["logits"], verbose=False
             )
     except Exception as error:
-        first = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(
             f"torch.onnx of torch {torch.__version__} with onnxscript {onnxscript.__version__} cannot export the "
-            f"network: {first}; try newer versions of both, or --format torch-export"
+            f"network: {one_line(error, first=True)}; try newer versions of both, or --format torch-export"
         ) from error
     if onnx_program is None:
         raise ValueError("torch.onnx gave no program; export with --format torch-export")

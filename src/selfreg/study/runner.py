@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from selfreg.config import Config
 from selfreg.run import Run
+from selfreg.termination import interruptible
 
 _POLL_SECONDS = 0.2
 _SECONDS_TO_END = 30
@@ -186,18 +186,11 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def _ended_together(started: list[_Started]) -> Iterator[None]:
-    """End the runs in progress with this process, also where it is asked to end by SIGTERM."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGTERM)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, interrupt)
+    """End the runs in progress with this process, also when it receives SIGTERM."""
     try:
-        yield
+        with interruptible():
+            yield
     finally:
-        signal.signal(signal.SIGTERM, before)
         for each in started:
             each.process.terminate()
         for each in started:

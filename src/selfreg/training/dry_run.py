@@ -1,6 +1,5 @@
 """`selfreg train --dry-run`: one step, and what a whole run would take."""
 
-import resource
 import sys
 import time
 from dataclasses import dataclass, fields, replace
@@ -114,5 +113,11 @@ def _step(task: SegmentationTask, batch: dict[str, Tensor], config: Config) -> t
 def _peak(tensor: Tensor) -> int:
     if tensor.is_cuda:
         return torch.cuda.max_memory_allocated(tensor.device)
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

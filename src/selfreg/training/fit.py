@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from selfreg.config import Config
 from selfreg.data import Source
 from selfreg.data.source import HasFiles, item_name
+from selfreg.messages import one_line, raised_in
 from selfreg.opening import build_from_config, input_statistics, open_split, open_training_split
 from selfreg.run import Run, RunInfo
 from selfreg.training.checkpoints import Checkpoints
@@ -103,10 +104,10 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, loaders: tuple[Any, Any], c
         # Lightning's own answer to a signal
         raise KeyboardInterrupt from None
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not raised_in(error, "torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling"):
             raise
         raise ChildProcessError(
-            f"a loading process died ({' '.join(str(error).split())}), most often for want of memory; set "
+            f"a loading process died ({one_line(error)}), most often for want of memory; set "
             "training.workers lower and go on with --resume"
         ) from None
 
@@ -174,9 +175,7 @@ def _make_trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
     try:
         trainer = _trainer(config, run, progress_bar)
     except MisconfigurationException as error:
-        raise ValueError(
-            f"training.accelerator, devices, num_nodes, strategy: {' '.join(str(error).split())}"
-        ) from None
+        raise ValueError(f"training.accelerator, devices, num_nodes, strategy: {one_line(error)}") from None
     check_strategy(trainer, config.training.strategy)
     return trainer
 

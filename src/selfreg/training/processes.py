@@ -62,7 +62,7 @@ def ending_together(trainer: L.Trainer) -> Iterator[None]:
             if isinstance(error, Exception):
                 _let_them_speak(launcher)
             # SIGTERM would not reach a process that waits for the others in a collective
-            launcher.kill(signal.SIGKILL)
+            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL
         if trainer.world_size > 1 and _lost_connection(error):
             raise ConnectionError(
                 f"process {trainer.global_rank} of {trainer.world_size}: another process of this training has ended, "

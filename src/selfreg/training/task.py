@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from selfreg.config import Config
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
+from selfreg.messages import raised_in
 from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, main_output, segmentation_loss
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 
@@ -89,7 +90,7 @@ class SegmentationTask(L.LightningModule):
         try:
             return self.model(images)
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            if not raised_in(error, "_verify_batch_size"):
                 raise
             raise ValueError(
                 f"{len(images)} image of {images.shape[-2]} x {images.shape[-1]} leaves one value per channel to "

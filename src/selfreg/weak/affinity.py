@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from selfreg.config.weak import AffinityOptions
 from selfreg.data import normalise
 from selfreg.files import whole_file
+from selfreg.messages import one_line
 from selfreg.regulation import MultiExit
 from selfreg.weak.classifier import InputStatistics
 from selfreg.weak.pseudo_masks import uncertain_to_void
@@ -131,6 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: cannot be read ({reason}): delete this file and start again") from None
+        raise ValueError(
+            f"{path}: cannot be read ({one_line(error, first=True)}): delete this file and start again"
+        ) from None
     return state

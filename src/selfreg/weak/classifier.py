@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from selfreg.config import Config, TrainingConfig
 from selfreg.data import SeededSampler, TrainingSet
 from selfreg.files import whole_file, write_json
+from selfreg.messages import one_line
 from selfreg.networks import preprocessing
 from selfreg.regulation import MultiExit
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
@@ -159,6 +160,7 @@ def _read(stage: Stage) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: cannot be read ({reason}): delete {path.parent} and start again") from None
+        raise ValueError(
+            f"{path}: cannot be read ({one_line(error, first=True)}): delete {path.parent} and start again"
+        ) from None
     return state

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.optim import SGD
 from torch.utils.data import Dataset
 
+from selfreg.messages import one_line
 from selfreg.training.optimiser import poly_schedule
 from selfreg.weak.refinement.affinity_network import STRIDE, AffinityNetwork
 from selfreg.weak.refinement.paths import RADIUS, displacements, ends, path_maxima
@@ -207,5 +208,6 @@ def _load_branch(network: AffinityNetwork, state: dict[str, Any]) -> None:
     try:
         network.branch.load_state_dict(state["branch"])
     except (RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the affinity network's state does not belong to this backbone ({reason})") from None
+        raise ValueError(
+            f"the affinity network's state does not belong to this backbone ({one_line(error, first=True)})"
+        ) from None
