@@ -7,7 +7,12 @@ import pytest
 import torch
 
 import selfreg
+from selfreg.config import load_config
 from selfreg.messages import one_line, printable, raised_in
+from selfreg.opening import open_training_split
+from selfreg.training.fit import describe
+from selfreg.training.loaders import training_loader
+from tiny import write_config
 
 SOURCE = Path(selfreg.__file__).parent
 
@@ -64,3 +69,20 @@ def test_no_exception_is_brought_to_one_line_elsewhere_or_told_apart_by_its_text
             for place in (owner, right):
                 if isinstance(place, ast.Call) and ast.unparse(place) == "str(error)":
                     assert ast.unparse(node) == "str(error).replace", f"{path}: {ast.unparse(node)}"
+
+
+def test_no_module_needs_posix_when_it_is_imported() -> None:
+    posix = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not posix & set(names), path
+
+
+def test_loading_processes_can_be_spawned_as_on_windows(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, training={"workers": 1}))
+    source = open_training_split(config)
+    loader = training_loader(config, source, describe(config, source))
+    loader.multiprocessing_context = "spawn"
+    assert next(iter(loader))["image"].shape == (4, 3, 64, 64)
