@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from fixtures.folder import photograph
-from selfreg.checking.checks import NEAR_BITS
+from selfreg.checking.duplicates import NEAR_BITS
 from selfreg.checking.inspection import guess_palette, object_sizes, perceptual_hash
 from selfreg.data import Scenes
 from selfreg.data.camvid import CAMVID_LABELS
@@ -30,7 +30,7 @@ def test_a_mask_of_void_has_no_objects() -> None:
 
 
 def thumbnail(picture: Image.Image) -> int:
-    return perceptual_hash(np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX)))
+    return perceptual_hash(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
 
 
 def test_a_picture_saved_again_keeps_its_hash_and_another_has_another(tmp_path: Path) -> None:

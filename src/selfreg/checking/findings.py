@@ -1,8 +1,11 @@
 """The outcome of checking a data set, as objects and as JSON."""
 
+import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from selfreg.checking.inspection import SIZE_EDGES, Item
@@ -16,9 +19,9 @@ class Finding:
     Attributes:
         level: "error" or "warning".
         check: "file", "split", "duplicate", "near duplicate", "void", "class" or "orientation".
-        split: where, or None where it concerns the whole data set.
-        file: the file that it is about, or None.
-        message: one line, naming file, value and mend.
+        split: Where, or None if it concerns the whole data set.
+        file: The file that it is about, or None.
+        message: One line that names file, value and remedy.
     """
 
     level: str
@@ -29,15 +32,84 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class FindingGroup:
+    """Findings of one kind, told together.
+
+    Attributes:
+        level: "error" or "warning".
+        text: What is wrong; of several findings, what is wrong with the first file.
+        files: The files concerned, relative to the data set's root where they lie in it; none for findings about the
+            whole data set.
+        count: Number of findings.
+    """
+
+    level: str
+    text: str
+    files: tuple[str, ...]
+    count: int
+
+    def line(self, examples: int = 3) -> str:
+        """The group as one line with at most so many files as examples."""
+        if not self.files:
+            return self.text
+        if self.count == 1:
+            return f"{self.files[0]}: {self.text}"
+        shown = ", ".join(self.files[1:examples])
+        more = f" and {self.count - examples} more" if self.count > examples else ""
+        also = f"; also {shown}{more}" if shown else more
+        return f"{self.count} files, such as {self.files[0]}: {self.text}{also}"
+
+
+def group_findings(findings: Sequence[Finding], root: str | None = None) -> list[FindingGroup]:
+    """Put findings together that say the same of different files, the first one's text standing for all.
+
+    Args:
+        findings: In any order; the groups come in the order of their first finding.
+        root: Folder of the data set; file names are shortened to what lies below it.
+
+    Returns:
+        One group for each level and kind of message.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[str | None, str]]] = defaultdict(list)
+    for finding in findings:
+        file, text = _split_message(finding, root)
+        names = [name for path in (finding.file, file) if path for name in (path, Path(path).name)]
+        pattern = _pattern(text, names)
+        if (file, text) not in groups[finding.level, finding.check, pattern]:
+            groups[finding.level, finding.check, pattern].append((file, text))
+    return [
+        FindingGroup(level, found[0][1], tuple(file for file, _ in found if file), len(found))
+        for (level, _, _), found in groups.items()
+    ]
+
+
+def _split_message(finding: Finding, root: str | None) -> tuple[str | None, str]:
+    """The file that a message begins with, if it does, and the rest; both with `root` cut off."""
+    prefix = "" if root is None else f"{Path(root)}{os.sep}"
+    file, colon, text = finding.message.partition(": ")
+    if finding.file is None or not colon or not (os.sep in file or file == finding.file):
+        return None, finding.message
+    return file.removeprefix(prefix), text.replace(prefix, "") if prefix else text
+
+
+def _pattern(text: str, names: Sequence[str]) -> str:
+    """What messages of one kind have in common: no names, no numbers, nothing in parentheses."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, "")
+    text = re.sub(r"\([^()]*\)|'[^']*'|\S+\.\w{2,4}\b|\d+", "", text)
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True)
 class SplitSummary:
     """The labels of one split.
 
     Attributes:
-        num_images: all, those at fault too.
-        void_share: share of all pixels, 0..1.
-        pixel_share: of each class, of the labelled pixels.
-        image_count: number of images with each class.
-        object_sizes: for each class, the number of its components in each of five size classes (`SIZE_EDGES`).
+        num_images: Number of images, those at fault included.
+        void_share: Share of all pixels, in [0, 1].
+        pixel_share: Share of each class in the labelled pixels.
+        image_count: Number of images with each class.
+        object_sizes: For each class, the number of its components in each of five size classes (`SIZE_EDGES`).
     """
 
     num_images: int
@@ -52,11 +124,13 @@ class DataReport:
     """What `check_data` found.
 
     Attributes:
-        kind, root: the data set.
-        labels: its classes; None where no split could be opened.
-        splits: split to summary.
-        findings: errors first.
-        items: every item of every split; `worst` gives those to look at.
+        kind: Kind of the data set.
+        root: Its folder.
+        labels: Its classes; None if no split could be opened.
+        splits: Split to summary.
+        findings: Errors first.
+        items: Every item of every split; `worst` gives those to look at.
+        tree: The folders of the data set with what they hold, one line each.
     """
 
     kind: str
@@ -65,6 +139,7 @@ class DataReport:
     splits: Mapping[str, SplitSummary]
     findings: Sequence[Finding]
     items: Sequence[Item]
+    tree: Sequence[str] = ()
 
     @property
     def errors(self) -> list[Finding]:
@@ -75,6 +150,11 @@ class DataReport:
     def warnings(self) -> list[Finding]:
         """The findings that are worth knowing."""
         return [finding for finding in self.findings if finding.level == "warning"]
+
+    @property
+    def groups(self) -> list[FindingGroup]:
+        """The findings, those of one kind put together; errors first."""
+        return group_findings(self.findings, self.root)
 
     def worst(self, count: int = 24) -> list[tuple[Item, list[Finding]]]:
         """The items to look at first, with what was found about each: errors, warnings, then the largest void share."""
@@ -93,6 +173,7 @@ class DataReport:
         return {
             "kind": self.kind,
             "root": self.root,
+            "tree": list(self.tree),
             "classes": list(self.labels.class_names) if self.labels else [],
             "num_errors": len(self.errors),
             "num_warnings": len(self.warnings),

@@ -1,5 +1,6 @@
 """What can be known of one item by reading it once: faults, labels, sizes of objects, fingerprints of the picture."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.reading import ColourMaskError, is_turned, read_image
 from selfreg.data.source import Files, HasFiles, Pair, Source
 from selfreg.data.voc import VOC_LABELS
+from selfreg.messages import one_line
 
 SIZE_EDGES = (0.0001, 0.001, 0.01, 0.05)
 """Borders between the classes of object sizes, as shares of the image: tiny, small, medium, large, huge."""
@@ -26,6 +28,8 @@ _KNOWN_PALETTES: Mapping[str, Labels] = {
     "ADE20K": ADE20K_LABELS,
     "CamVid": CAMVID_LABELS,
 }
+_COLOURS_LOOKED_AT = 2**22
+_BLOCK = 2**24
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,18 @@ class Item:
     """What one image and its mask are like.
 
     Attributes:
-        split, image_id: which item.
-        image, mask: its files; None where it has none of its own.
-        faults: what is wrong with the files, one line each, naming the file and the mend.
-        size: (height, width) in pixels, None where the image is unreadable.
-        turned: whether the image's EXIF says that it is to be turned.
-        pixels: class index (255: void) to number of pixels; empty where the mask is at fault.
-        objects: class index to the number of its 8-connected components in each of the five size classes.
-        fingerprint: of the decoded picture; equal for equal pixels only.
+        split: Split that it belongs to.
+        image_id: Its id there.
+        image: File of the image; None if it has none of its own.
+        mask: File of the mask; None if it has none of its own.
+        faults: What is wrong with the files, one line each, naming the file and the remedy.
+        size: (height, width) in pixels, None if the image is unreadable.
+        turned: Whether the image's EXIF data say that it is to be turned.
+        pixels: Class index (255: void) to number of pixels; empty if the mask is at fault.
+        objects: Class index to the number of its 8-connected components in each of the five size classes.
+        fingerprint: Hash of the decoded picture; equal for equal pixels only.
         thumbnail: (32, 32) uint8 grey.
-        perceptual: 63-bit hash of what the picture looks like; a few bits change when it is scaled or saved again.
+        perceptual: 64-bit pHash of the picture; a few bits change when it is scaled or saved again.
     """
 
     split: str
@@ -70,7 +76,21 @@ class Item:
 
 
 def inspect_item(source: Source, split: str, index: int) -> Item:
-    """Reads one item of a source; what is wrong with it becomes part of the answer."""
+    """Read one item of a source; what is wrong with it becomes part of the answer, whatever it is."""
+    try:
+        return _inspect(source, split, index)
+    except Exception as error:  # a file that a library stumbles over must not hide what is wrong with the others
+        return lost_item(source, split, index, f"{type(error).__name__}: {one_line(error)}")
+
+
+def lost_item(source: Source, split: str, index: int, reason: str) -> Item:
+    """The answer for an item whose reading ended in an unexpected way."""
+    image, mask = source.files(index) if isinstance(source, HasFiles) else (None, None)
+    name = mask or image or f"{split}/{source.ids[index]}"
+    return Item(split, source.ids[index], image, mask, (f"{name}: cannot be checked ({reason}): replace the file",))
+
+
+def _inspect(source: Source, split: str, index: int) -> Item:
     files = source.files(index) if isinstance(source, HasFiles) else None
     image, mask = files or (None, None)
     try:
@@ -78,7 +98,7 @@ def inspect_item(source: Source, split: str, index: int) -> Item:
     except ValueError as error:
         faults = _explain(error, files, source.labels)
         return Item(split, source.ids[index], image, mask, faults)
-    small = np.asarray(Image.fromarray(pair.image).convert("L").resize((32, 32), Image.Resampling.BOX))
+    small = Image.fromarray(pair.image).convert("L").resize((32, 32), Image.Resampling.BOX)
     return Item(
         split,
         source.ids[index],
@@ -89,14 +109,14 @@ def inspect_item(source: Source, split: str, index: int) -> Item:
         is_turned(image) if image else False,
         _count(pair.mask),
         object_sizes(pair.mask),
-        hashlib.blake2b(pair.image.tobytes(), digest_size=16).hexdigest() + str(pair.image.shape),
-        small,
+        hashlib.blake2b(np.ascontiguousarray(pair.image).data, digest_size=16).hexdigest() + str(pair.image.shape),
+        np.asarray(small),
         perceptual_hash(small),
     )
 
 
 def object_sizes(mask: NDArray[np.uint8]) -> dict[int, tuple[int, ...]]:
-    """Counts the 8-connected components of each class by their share of the image.
+    """Count the 8-connected components of each class by their share of the image.
 
     Args:
         mask: (H, W) uint8, void 255.
@@ -106,10 +126,13 @@ def object_sizes(mask: NDArray[np.uint8]) -> dict[int, tuple[int, ...]]:
     """
     import cc3d
 
-    components = cc3d.connected_components(np.where(mask == IGNORE_INDEX, 0, mask + 1).astype(np.uint8), connectivity=8)
-    areas = np.bincount(components.ravel())
-    class_of = np.zeros(len(areas), dtype=np.uint8)
-    class_of[components.ravel()] = mask.ravel()
+    # void, 255, wraps to 0, which is no object
+    components, count = cc3d.connected_components(mask + np.uint8(1), connectivity=8, return_N=True)
+    areas = np.zeros(count + 1, dtype=np.int64)
+    class_of = np.zeros(count + 1, dtype=np.uint8)
+    for rows, labels in zip(_blocks(components), _blocks(mask), strict=True):
+        areas += np.bincount(rows.ravel(), minlength=count + 1)
+        class_of[rows.ravel()] = labels.ravel()
     bins = np.digitize(areas / mask.size, SIZE_EDGES)
     result = {}
     for index in np.unique(class_of[1:]):
@@ -118,34 +141,38 @@ def object_sizes(mask: NDArray[np.uint8]) -> dict[int, tuple[int, ...]]:
     return result
 
 
-def perceptual_hash(thumbnail: NDArray[np.uint8]) -> int:
-    """The signs of the 63 lowest frequencies of a (32, 32) grey picture, about their median, as one number.
+def _blocks(values: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    """Rows of a map in parts, since numpy converts what it counts to 64 bits."""
+    return np.array_split(values, max(1, values.size // _BLOCK))
 
-    Source: the well-known pHash, by its description.
-    """
-    from scipy.fft import dctn
 
-    low = dctn(thumbnail.astype(np.float64), norm="ortho")[:8, :8].ravel()[1:]
-    bits = np.concatenate([[False], low > np.median(low)])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+def perceptual_hash(picture: Image.Image) -> int:
+    """The 64 bits of a picture's pHash as one number."""
+    import imagehash
+
+    return int(str(imagehash.phash(picture)), 16)
 
 
 def guess_palette(path: Path, labels: Labels) -> str | None:
-    """The name of the palette that the colours of a picture come from, or None where no known one has them all.
+    """Name the palette that the colours of a picture come from.
 
     Args:
-        path: a colour picture.
-        labels: those of the data set, whose own palette is tried first.
+        path: A colour picture.
+        labels: Those of the data set, whose own palette is tried first.
+
+    Returns:
+        The name, or None if no known palette has all its colours.
+
+    Raises:
+        ValueError: The picture cannot be read.
     """
-    with Image.open(path) as picture:
-        colours = picture.convert("RGB").getcolors(maxcolors=4096)
-    if colours is None:
-        return None
-    total = sum(count for count, _ in colours)
+    pixels = read_image(path).reshape(-1, 3)[:_COLOURS_LOOKED_AT].astype(np.uint32)
+    packed, counts = np.unique(pixels @ np.array([65536, 256, 1], dtype=np.uint32), return_counts=True)
     for name, known in {"the data set's own labels": labels, **_KNOWN_PALETTES}.items():
         allowed = {tuple(row) for row in known.palette[: known.num_classes].tolist()}
         allowed |= {tuple(known.palette[IGNORE_INDEX].tolist()), (0, 0, 0), (255, 255, 255)}
-        if sum(count for count, colour in colours if colour in allowed) >= 0.99 * total:
+        matching = np.isin(packed, [65536 * red + 256 * green + blue for red, green, blue in allowed])
+        if counts[matching].sum() >= 0.99 * counts.sum():
             return name
     return None
 
@@ -156,9 +183,10 @@ def _explain(error: ValueError, files: Files | None, labels: Labels) -> tuple[st
     if files is None:
         return tuple(faults)
     if files.mask is not None and isinstance(error, ColourMaskError):
-        name = guess_palette(files.mask, labels)
-        known = f"those of {name}" if name else "of no known palette"
-        faults = [f"{files.mask}: a colour mask ({known}): save class indices as an 8-bit grey or palette PNG"]
+        with contextlib.suppress(ValueError):  # a mask that is damaged too: what stopped the reading is told
+            name = guess_palette(files.mask, labels)
+            known = f"those of {name}" if name else "of no known palette"
+            faults = [f"{files.mask}: a colour mask ({known}): save class indices as an 8-bit grey or palette PNG"]
     try:
         read_image(files.image)
     except ValueError as fault:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -12,19 +15,28 @@ from selfreg.checking.checks import check_data
 from selfreg.checking.findings import DataReport, SplitSummary
 from selfreg.checking.inspection import Item
 from selfreg.config import load_config
-from selfreg.data import read_pair
+from selfreg.data import read_image, read_pair
+from selfreg.data.kinds import guess_kind
 from selfreg.files import write_json
+from selfreg.messages import printable
 from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
 
-_SHOWN_FINDINGS = 20
+_SHOWN_GROUPS = 20
 
 
 def check(
-    target: Path, *, kind: str = "folder", splits: Sequence[str] | None = None, overrides: Sequence[str] = ()
+    target: Path, *, kind: str | None = None, splits: Sequence[str] | None = None, overrides: Sequence[str] = ()
 ) -> DataReport:
-    """Read a whole data set: `target` is its folder (then `kind` says which), or a configuration.
+    """Read a whole data set.
 
-    Raises ValueError for a folder or configuration that cannot be opened at all.
+    Args:
+        target: Its folder, or a configuration.
+        kind: Kind of the data set in a folder; by default the one that its layout suggests.
+        splits: Splits to read; by default all that are there, or those of the configuration.
+        overrides: Changes to the configuration, `section.key=value`.
+
+    Raises:
+        ValueError: The folder or configuration cannot be opened at all.
     """
     options: dict[str, Any] = {}
     root: Path | None = target
@@ -37,7 +49,7 @@ def check(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         return check_data(
-            kind,
+            kind or guess_kind(target),
             root,
             splits,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
@@ -46,41 +58,41 @@ def check(
 
 
 def print_report(report: DataReport, console: Console | None = None) -> None:
-    """The splits, the classes, and what is wrong, worst first."""
+    """Print the splits, the classes, and what is wrong, worst first; findings of one kind are one line."""
     console = console or Console()
-    for table in (_split_table(report), _class_table(report)):
-        if table is not None:
-            console.print(table)
-    for finding in [*report.errors, *report.warnings][:_SHOWN_FINDINGS]:
-        colour = "red" if finding.level == "error" else "yellow"
-        console.print(f"[{colour}]{finding.level}[/]", end=" ")
-        console.print(finding.message, markup=False, highlight=False, soft_wrap=True)
-    left = len(report.findings) - _SHOWN_FINDINGS
-    if left > 0:
-        console.print(f"... and {left} more: see the JSON")
+    if any(item.pixels for item in report.items):  # no tables of zeros where no mask could be read
+        for table in (_split_table(report), _class_table(report)):
+            if table is not None:
+                console.print(table)
+    groups = report.groups
+    for group in groups[:_SHOWN_GROUPS]:
+        colour = "red" if group.level == "error" else "yellow"
+        console.print(f"[{colour}]{group.level}[/]", end=" ")
+        console.print(printable(group.line()), markup=False, highlight=False, soft_wrap=True)
+    if len(groups) > _SHOWN_GROUPS:
+        console.print(f"... and {len(groups) - _SHOWN_GROUPS} kinds of findings more: write them all with --out FILE")
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
 
 
 def write_report(report: DataReport, path: Path) -> Path:
-    """The whole report as JSON."""
+    """Write the whole report as JSON."""
     write_json(path, report.to_json())
     return path
 
 
 def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path:
-    """The report as a page with a contact sheet, worst first. Raises ValueError where no split could be opened."""
+    """Write the report as a page with a contact sheet, worst first.
+
+    Raises:
+        ValueError: No split could be opened.
+    """
     if report.labels is None:
         raise ValueError(f"{report.root}: no split could be opened, so there is nothing to draw")
     images = sum(summary.num_images for summary in report.splits.values())
     facts = [("images", str(images)), ("errors", str(len(report.errors))), ("warnings", str(len(report.warnings)))]
     facts += [(f"void in {split}", f"{summary.void_share:.1%}") for split, summary in report.splits.items()]
     findings = [
-        Remark(
-            "fault" if finding.level == "error" else "warning",
-            finding.message,
-            () if finding.file is None else (finding.file,),
-        )
-        for finding in report.findings
+        Remark("fault" if group.level == "error" else "warning", group.text, group.files) for group in report.groups
     ]
     page = DataPage(
         title=f"Data: {Path(report.root).resolve().name if report.root else report.kind}",
@@ -89,6 +101,7 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
         palette=report.labels.palette,
         facts=facts,
         findings=findings,
+        tree=report.tree,
         pixel_shares={split: summary.pixel_share for split, summary in report.splits.items()},
         image_counts={split: summary.image_count for split, summary in report.splits.items()},
         samples=[_sample(report, item, [f.message for f in found]) for item, found in report.worst(samples)],
@@ -97,19 +110,35 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
 
 
 def _sample(report: DataReport, item: Item, messages: list[str]) -> Sample:
-    image = mask = None
+    """An item with its pictures: image and mask where they fit, else each by itself as far as it can be read."""
+    faults, warnings = (messages, []) if item.faults else ([], messages)
     if item.image is not None and item.mask is not None and report.labels is not None and not item.faults:
         image, mask = read_pair(item.image, item.mask, report.labels)
-    faults = messages if item.faults else []
-    return Sample(item.image_id, image, mask, faults, [] if item.faults else messages)
+        return Sample(item.image_id, image, mask, faults, warnings)
+    return Sample(
+        item.image_id, _picture(item.image), None, faults, warnings, stored_mask=_picture(item.mask) if faults else None
+    )
+
+
+def _picture(path: Path | None) -> NDArray[np.uint8] | None:
+    """A file as a picture (H, W, 3) uint8, or None if it cannot be read."""
+    try:
+        return None if path is None else read_image(path)
+    except Exception:  # what is wrong with it is told in words
+        return None
+
+
+def _plain(text: str) -> str:
+    """Text from a data set, shown as it is: no markup, no control characters."""
+    return escape(printable(text))
 
 
 def _split_table(report: DataReport) -> Table | None:
     if not report.splits:
         return None
-    table = Table("split", "images", "void", title=f"{report.kind} {report.root or ''}")
+    table = Table("split", "images", "void", title=_plain(f"{report.kind} {report.root or ''}"))
     for split, summary in report.splits.items():
-        table.add_row(split, str(summary.num_images), f"{summary.void_share:.1%}")
+        table.add_row(_plain(split), str(summary.num_images), f"{summary.void_share:.1%}")
     return table
 
 
@@ -118,11 +147,13 @@ def _class_table(report: DataReport) -> Table | None:
         return None
     table = Table("class", title="share of the labelled pixels, and images with the class")
     for split in report.splits:
-        table.add_column(split, justify="right")
+        table.add_column(_plain(split), justify="right")
     for index, name in enumerate(report.labels.class_names):
-        table.add_row(name, *(_class_cell(summary, index) for summary in report.splits.values()))
+        table.add_row(_plain(name), *(_class_cell(summary, index) for summary in report.splits.values()))
     return table
 
 
 def _class_cell(summary: SplitSummary, index: int) -> str:
+    if not any(summary.image_count):
+        return "-"  # no mask of this split could be read
     return f"{summary.pixel_share[index]:.2%} in {summary.image_count[index]}"

@@ -110,9 +110,11 @@ def compare(
 @app.command("check-data")
 def check_data(
     target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
-    kind: Annotated[str, typer.Option(help="Kind of data set in the folder: folder, voc, cityscapes, ...")] = "folder",
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... [what its layout suggests].")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the JSON goes.")] = Path("check-data.json"),
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the whole report as JSON too.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
     overrides: Set = None,
     as_json: AsJson = False,
@@ -125,7 +127,8 @@ def check_data(
         print_json(report.to_json())
     else:
         print_report(report)
-    print(f"report: {write_report(report, out)}", file=sys.stderr)
+    if out is not None:
+        print(f"report: {write_report(report, out)}", file=sys.stderr)
     if html is not None:
         print(f"page: {write_report_page(report, html)}", file=sys.stderr)
     if report.errors:

@@ -1,11 +1,9 @@
 """Index PNGs held against labels: every image's counts, in parallel, whoever made the predictions."""
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from multiprocessing import get_context
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from selfreg.data import Labels, Pair, Source, read_image, read_mask
 from selfreg.data.pairs import leads_out
 from selfreg.evaluation import ImageResult, evaluate_image
 from selfreg.inference.predict import IMAGE_SUFFIXES
-from selfreg.termination import follow_parent
+from selfreg.workers import map_in_processes
 
 # starting a process costs as much as scoring this many small images
 _IMAGES_PER_PROCESS = 64
@@ -93,37 +91,11 @@ def score_folder(source: Source, folder: Path, *, description: str = "scoring") 
         raise ValueError(
             f"{prediction_path(folder, missing[0])}: no such prediction ({len(missing)} of {len(source)} missing)"
         )
-    tasks = range(len(source))
     processes = min(os.cpu_count() or 1, len(source) // _IMAGES_PER_PROCESS)
-    console = Console(stderr=True)
-    if processes < 2:
-        _start_worker(source, folder)
-        return list(_shown(map(_score, tasks), len(source), description, console))
-    # not fork: the parent runs threads
-    context = get_context("forkserver" if os.name == "posix" else "spawn")
-    with ProcessPoolExecutor(processes, context, _start_process, (source, folder)) as pool:
-        return list(_shown(pool.map(_score, tasks, chunksize=4), len(source), description, console))
-
-
-def _shown(items: Iterable[ImageResult], total: int, description: str, console: Console) -> Iterable[ImageResult]:
-    return track(items, description, total=total, console=console, transient=True)
-
-
-_worker: dict[str, object] = {}
-
-
-def _start_process(source: Source, folder: Path) -> None:
-    follow_parent()
-    _start_worker(source, folder)
-
-
-def _start_worker(source: Source, folder: Path) -> None:
-    _worker.update(source=source, folder=folder)
-
-
-def _score(index: int) -> ImageResult:
-    source, folder = _worker["source"], _worker["folder"]
-    return _score_one(source, folder, index)  # type: ignore[arg-type]
+    scored = map_in_processes(
+        partial(_score_one, source, folder), range(len(source)), processes=processes, chunk_size=4
+    )
+    return list(track(scored, description, total=len(source), console=Console(stderr=True), transient=True))
 
 
 def _score_one(source: Source, folder: Path, index: int) -> ImageResult:

@@ -18,7 +18,13 @@ from selfreg.report.rendering import render
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing that a check found, and the files it was found in."""
+    """One thing that is wrong with a data set, and the files concerned.
+
+    Attributes:
+        severity: "fault" or "warning".
+        words: What is wrong, without the name of a file.
+        files: The files.
+    """
 
     severity: Literal["fault", "warning"]
     words: str
@@ -29,9 +35,16 @@ class Remark:
 class Sample:
     """One image of the contact sheet.
 
-    image: (H, W, 3) uint8, None where it cannot be read.  mask: (H, W) uint8 of the same size, None likewise.
-    faults, warnings: what was found in it, in words.
-    Raises ValueError where image and mask differ in size.
+    Attributes:
+        image_id: Its name.
+        image: (H, W, 3) uint8, or None if it cannot be read.
+        mask: (H, W) uint8 of the same size, or None.
+        faults: What is wrong with it, in words.
+        warnings: What is worth knowing of it, in words.
+        stored_mask: (H, W, 3) uint8 of any size: a mask at fault as its file shows it.
+
+    Raises:
+        ValueError: Image and mask differ in size.
     """
 
     image_id: str
@@ -39,6 +52,7 @@ class Sample:
     mask: NDArray[np.uint8] | None
     faults: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    stored_mask: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.image is not None and self.mask is not None and self.image.shape[:2] != self.mask.shape:
@@ -57,11 +71,24 @@ class Sample:
 class DataPage:
     """Everything on the page of a check of data.
 
-    facts: names and values of the head line, e.g. ("images", "468").
-    palette: (256, 3) uint8.  pixel_shares: for each split the share of each class in the valid pixels, in [0, 1].
-    image_counts: for each split the number of images that hold each class.
-    samples: shown faults first, then warnings, each in the order given.
-    Raises ValueError where a split has not one share or count per class.
+    Attributes:
+        title: Heading.
+        subtitle: Line below it.
+        class_names: Names of the classes 0..K-1.
+        palette: (256, 3) uint8.
+        ignore_index: Value of void in the masks, or None.
+        facts: Names and values of the head line, e.g. ("images", "468").
+        findings: What is wrong; faults are shown first.
+        tree: The folders of the data set, one line each.
+        pixel_shares: For each split the share of each class in the valid pixels, in [0, 1].
+        image_counts: For each split the number of images that hold each class.
+        samples: Shown faults first, then warnings, each in the order given.
+        curves: Charts.
+        commands: Commands at the foot of the page.
+        notes: Notes at the foot of the page.
+
+    Raises:
+        ValueError: A split does not have one share or count per class.
     """
 
     title: str
@@ -71,6 +98,7 @@ class DataPage:
     ignore_index: int | None = 255
     facts: Sequence[tuple[str, str]] = ()
     findings: Sequence[Remark] = ()
+    tree: Sequence[str] = ()
     pixel_shares: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     image_counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
@@ -126,6 +154,9 @@ def _card(sample: Sample, page: DataPage, album: Album) -> SampleCard:
         key = album.add_mask(sample.mask)
         tiles.append(Tile("label", "Label", f"Label of {sample.image_id}", (under, under), (key, key)))
         classes = [index for index in np.unique(sample.mask).tolist() if index < len(page.class_names)]
+    if sample.stored_mask is not None:
+        key = album.add_photo(sample.stored_mask)
+        tiles.append(Tile("label", "Mask file as it is", f"Mask file of {sample.image_id}", (key, key), None))
     return SampleCard(sample, classes, tiles, f"{shape[1]}/{shape[0]}", f"0 0 {shape[1]} {shape[0]}")
 
 

@@ -1,0 +1,93 @@
+"""What the masks say as a whole: void, and classes that are absent or rare."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from selfreg.checking.findings import Finding, SplitSummary
+from selfreg.checking.inspection import SIZE_EDGES, Item
+from selfreg.data.labels import IGNORE_INDEX, Labels
+
+VOID_SHARE = 0.03
+"""A split with more void than this gets a warning."""
+MOSTLY_VOID = 0.9
+"""So does an image with more void than this."""
+RARE_PIXELS = 0.01
+"""A class with fewer of the labelled pixels than this is rare."""
+RARE_IMAGES = 10
+"""A class in fewer images than this is rare."""
+_RARE_SHOWN = 10
+
+
+def summarise_split(items: Sequence[Item], num_classes: int) -> SplitSummary:
+    """Add up the labels of one split."""
+    pixels = np.zeros(256, dtype=np.int64)
+    images = np.zeros(256, dtype=np.int64)
+    objects = np.zeros((256, len(SIZE_EDGES) + 1), dtype=np.int64)
+    for item in items:
+        for value, count in item.pixels.items():
+            pixels[value] += count
+            images[value] += 1
+        for value, counts in item.objects.items():
+            objects[value] += counts
+    labelled = max(int(pixels[:num_classes].sum()), 1)
+    return SplitSummary(
+        len(items),
+        float(pixels[IGNORE_INDEX] / max(pixels.sum(), 1)),
+        tuple((pixels[:num_classes] / labelled).tolist()),
+        tuple(images[:num_classes].tolist()),
+        tuple(tuple(row) for row in objects[:num_classes].tolist()),
+    )
+
+
+def find_label_problems(
+    items: Mapping[str, Sequence[Item]], summaries: Mapping[str, SplitSummary], labels: Labels
+) -> list[Finding]:
+    """Warn of void, of turned pictures, and of classes that are absent or rare, each class once."""
+    findings = []
+    for split, summary in summaries.items():
+        if summary.void_share > VOID_SHARE:
+            message = f"{split}: {summary.void_share:.1%} of the pixels are void"
+            findings.append(Finding("warning", "void", split, None, message))
+        for item in items[split]:
+            if MOSTLY_VOID < item.void_share < 1:
+                message = f"{item.name}: {item.void_share:.1%} of the mask is void"
+                findings.append(Finding("warning", "void", split, item.name, message))
+        turned = [item.name for item in items[split] if item.turned]
+        if turned:
+            message = f"{turned[0]}: turned by its EXIF orientation ({len(turned)} such)"
+            findings.append(Finding("warning", "orientation", split, turned[0], message))
+    # where no mask could be read, nothing is known of the classes
+    known = {split: summary for split, summary in summaries.items() if any(item.pixels for item in items[split])}
+    return findings + _class_findings(known, labels) if known else findings
+
+
+def _class_findings(summaries: Mapping[str, SplitSummary], labels: Labels) -> list[Finding]:
+    findings = []
+    rare: list[tuple[float, str]] = []
+    for index, name in enumerate(labels.class_names):
+        present = [split for split, summary in summaries.items() if summary.image_count[index]]
+        if not present:
+            findings.append(Finding("warning", "class", None, None, f"class '{name}' never occurs"))
+        elif len(present) == 1 and len(summaries) > 1:
+            message = f"class '{name}' occurs in {present[0]} only"
+            findings.append(Finding("warning", "class", present[0], None, message))
+        else:
+            rare += _rarest(name, {split: summaries[split] for split in present}, index)
+    if rare:
+        shown = ", ".join(text for _, text in sorted(rare)[:_RARE_SHOWN])
+        more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
+        rule = f"below {RARE_PIXELS:.0%} of the labelled pixels or in fewer than {RARE_IMAGES} images of a split"
+        message = f"rare classes, rarest first: {shown}{more}; rare means {rule}"
+        findings.append(Finding("warning", "class", None, None, message))
+    return findings
+
+
+def _rarest(name: str, summaries: Mapping[str, SplitSummary], index: int) -> list[tuple[float, str]]:
+    """A class with its share in the split where it is rarest, or nothing if it is rare in none."""
+    found = []
+    for split, summary in summaries.items():
+        share, count = summary.pixel_share[index], summary.image_count[index]
+        if share < RARE_PIXELS or count < min(RARE_IMAGES, summary.num_images):
+            found.append((share, f"{name} ({share:.2%} of {split}, in {count} image{'s' if count != 1 else ''})"))
+    return sorted(found)[:1]
