@@ -32,7 +32,7 @@ from PIL import Image
 from torch import Tensor
 
 from selfreg.data import IMAGENET_MEAN, IMAGENET_STD, Draw, FilePairs, Scenes, TrainingSet
-from selfreg.data.reading import read_mask
+from selfreg.data.masks import read_mask
 from selfreg.data.source import Files
 
 CROP = (512, 512)

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selfreg.data.labels import INVALID, Labels, full_palette, read_labels, voc_palette
+from selfreg.data.label_files import read_labels
+from selfreg.data.labels import INVALID, Labels, full_palette, voc_palette
 
 
 def write(path: Path, **content: Any) -> Path:

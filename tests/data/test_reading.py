@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from fixtures.folder import patches, photograph
 from selfreg.data.labels import Labels
-from selfreg.data.reading import read_image, read_indices, read_mask, read_pair
+from selfreg.data.masks import read_indices, read_mask
+from selfreg.data.reading import read_image, read_pair
 
 
 def write_grey_png(path: Path, values: NDArray[np.uint8], bits: int) -> None:

@@ -10,7 +10,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from selfreg.data import Pair, TrainingTransform, normalise
-from selfreg.data.transforms import colour_map, draw_span
+from selfreg.data.pixels import colour_map
+from selfreg.data.transforms import draw_span
 
 PLAIN: dict[str, Any] = {"flip": False, "colour": 0.0, "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
 """Leaves pixel values as they are: what comes out can be compared with coordinates."""

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from malformed.pieces import CLASSES, COLOURS, saved
 from selfreg.config import Config, known_keys, load_config
 from selfreg.data.labels import Labels
-from selfreg.data.reading import read_image, read_mask
+from selfreg.data.masks import read_mask
+from selfreg.data.reading import read_image
 
 FUZZ = settings(
     max_examples=150,

@@ -28,7 +28,8 @@ from malformed.pieces import (
     text,
     turned,
 )
-from selfreg.data.reading import MAX_PIXELS, read_image
+from selfreg.data.pictures import MAX_PIXELS
+from selfreg.data.reading import read_image
 
 RGB = Image.fromarray(COLOURS)
 GREY = RGB.convert("L")

@@ -11,7 +11,8 @@ import pytest
 from fixtures.folder import write_folder
 from malformed.pieces import Write, content, dangling, folder, loop, refusal, saved, text
 from selfreg.data import open_source
-from selfreg.data.labels import Labels, read_labels
+from selfreg.data.label_files import read_labels
+from selfreg.data.labels import Labels
 from selfreg.data.pairs import read_list
 
 CLASSES = ["sky", "road"]

@@ -27,7 +27,9 @@ from malformed.pieces import (
     turned,
 )
 from selfreg.data.labels import Labels
-from selfreg.data.reading import MAX_PIXELS, read_mask, read_pair
+from selfreg.data.masks import read_mask
+from selfreg.data.pictures import MAX_PIXELS
+from selfreg.data.reading import read_pair
 
 LABELS = Labels(("a", "b", "c"), 255)
 GREY = Image.fromarray(CLASSES)

@@ -12,9 +12,8 @@ from selfreg.checking.classes import find_label_problems, summarise_split
 from selfreg.checking.duplicates import find_duplicates
 from selfreg.checking.findings import DataReport, Finding
 from selfreg.checking.inspection import Item, inspect_item, lost_item
-from selfreg.data.folder import Folder
 from selfreg.data.kinds import DataOptionError, find_splits, open_source
-from selfreg.data.source import Source
+from selfreg.data.source import HasUnreadFiles, Source
 from selfreg.workers import map_in_processes
 
 _IMAGES_PER_PROCESS = 8
@@ -115,8 +114,8 @@ def _open(
         except ValueError as error:
             findings.append(Finding("error", "split", split, None, str(error)))
             return None
-    for orphan in source.orphans if isinstance(source, Folder) else ():
-        findings.append(Finding("warning", "file", split, str(orphan), f"{orphan}: a mask without an image: not used"))
+    for path, reason in source.unread if isinstance(source, HasUnreadFiles) else ():
+        findings.append(Finding("warning", "file", split, str(path), f"{path}: {reason}: not used"))
     return source
 
 

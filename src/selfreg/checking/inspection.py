@@ -14,7 +14,8 @@ from selfreg.data.ade20k import ADE20K_LABELS
 from selfreg.data.camvid import CAMVID_LABELS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.reading import ColourMaskError, is_turned, read_image
+from selfreg.data.masks import ColourMaskError
+from selfreg.data.reading import is_turned, read_image
 from selfreg.data.source import Files, HasFiles, Pair, Source
 from selfreg.data.voc import VOC_LABELS
 from selfreg.messages import one_line

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selfreg.comparison.compare import Comparison
 from selfreg.data import Pair
 from selfreg.evaluation import FailureCase, failure_cases
-from selfreg.inference.scoring import background_of, read_prediction
+from selfreg.inference.scoring import read_prediction
 from selfreg.report.content import Case, CaseKind
 
 _KINDS: dict[str, CaseKind] = {
@@ -54,7 +54,7 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
     labels = comparison.source.labels
     found: list[FailureCase] = []
     for prediction in (maps[-1], *maps[:-1]):
-        for failure in failure_cases(prediction, pair.mask, labels.num_classes, background=background_of(labels)):
+        for failure in failure_cases(prediction, pair.mask, labels.num_classes, background=labels.background):
             if not any(_same(failure, other) for other in found):
                 found.append(failure)
     for failure in found:

@@ -2,14 +2,17 @@
 
 from selfreg.data.folder import Folder
 from selfreg.data.kinds import find_splits, guess_kind, open_source
-from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, read_labels, voc_palette
+from selfreg.data.label_files import read_labels
+from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, voc_palette
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
+from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs
+from selfreg.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 from selfreg.data.pseudo_labels import PseudoLabels, open_pseudo_labels
-from selfreg.data.reading import read_image, read_mask, read_pair
+from selfreg.data.reading import ImageFormat, read_image, read_pair
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Pair, Source
-from selfreg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingTransform, normalise
+from selfreg.data.transforms import TrainingTransform
 
 __all__ = [
     "IGNORE_INDEX",
@@ -19,6 +22,7 @@ __all__ = [
     "EvaluationSet",
     "FilePairs",
     "Folder",
+    "ImageFormat",
     "Labels",
     "Pair",
     "PseudoLabels",

@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from selfreg.data.labels import Labels, full_palette
+from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs, first_folder
-from selfreg.data.reading import read_mask
 from selfreg.data.source import Files
 
 _CLASSES = (

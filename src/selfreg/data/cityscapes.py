@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels, full_palette
+from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs, first_folder
-from selfreg.data.reading import read_mask
 from selfreg.data.source import Files
 
 # labelId on disk, name, colour; the order is that of the trainIds

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
 from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
 from selfreg.data.pairs import first_folder, leads_out
-from selfreg.data.reading import MAX_PIXELS, fit, read_image
+from selfreg.data.pictures import MAX_PIXELS
+from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair
 
 _UNEXPECTED = (KeyError, TypeError, AttributeError, OverflowError)
@@ -71,7 +72,7 @@ class Coco:
             return Pair(pixels, np.full(pixels.shape[:2], IGNORE_INDEX, dtype=np.uint8))
         # the size is compared before a mask is allocated: it takes no memory to claim a billion pixels
         claimed = np.broadcast_to(np.uint8(0), self._instances.size(index))
-        image, _ = fit(self._images[index], claimed, self._instances.path)
+        image, _ = read_image_of_mask(self._images[index], claimed, self._instances.path)
         return Pair(image, self._instances.paint(index))
 
     def tags(self, index: int) -> NDArray[np.float32]:

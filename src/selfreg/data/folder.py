@@ -1,75 +1,133 @@
-"""The layout for anyone's own data: `images/SPLIT/*`, `masks/SPLIT/*.png`, `labels.json`."""
+"""The layout for your own data: `images/SPLIT/*`, `masks/SPLIT/*.png` and a list of classes."""
 
-import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.data.labels import IGNORE_INDEX, Labels, read_labels
-from selfreg.data.reading import read_image, read_pair
-from selfreg.data.source import Files, Pair
+from selfreg.data import hints
+from selfreg.data.label_files import read_label_file
+from selfreg.data.labels import IGNORE_INDEX, Labels
+from selfreg.data.listing import IMAGE_SUFFIXES, Listing, list_beside, list_files, warn_of
+from selfreg.data.masks import MaskReader, value_table
+from selfreg.data.reading import RGB, ImageFormat, read_image, read_image_of_mask
+from selfreg.data.source import Files, Pair, UnreadFile
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MASK_SUFFIXES = (".png",)
+"""File types of masks, in any case; other types would change the values."""
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Where the masks of a `Folder` lie, and what their values mean: the option `masks`.
+
+    Attributes:
+        folder: Name of the mask folder; "images" if masks lie beside the images.
+        suffix: What the name of a mask has after the name of its image, such as "_mask".
+        map: Value on disk to `void`, a class index or a class name; by default the values are the class indices.
+    """
+
+    folder: str = "masks"
+    suffix: str = ""
+    map: Mapping[Any, Any] | None = None
+
+    @classmethod
+    def parse(cls, option: Any) -> "MaskOptions":
+        """Read the option: the name of the folder, or a mapping with the attributes as keys. Raises ValueError."""
+        if isinstance(option, str):
+            return cls(folder=option)
+        known = [field.name for field in fields(cls)]
+        if not isinstance(option, Mapping) or not set(option) <= set(known):
+            raise ValueError(f"the option masks is {option!r}: give a folder name, or a mapping of {', '.join(known)}")
+        result = cls(**option)
+        if not isinstance(result.folder, str) or not isinstance(result.suffix, str):
+            raise ValueError(f"the option masks is {option!r}: folder and suffix are texts")
+        if result.map is not None and not isinstance(result.map, Mapping):
+            raise ValueError(f"the option masks.map is {result.map!r}: write it as {{0: void, 1: 0, 2: 1}}")
+        return result
 
 
 class Folder:
-    """A split of a data set that lies in folders; also a `HasTags` source where `labels.json` has tags.
+    """A split of a data set that lies in folders; also a `HasTags` source if `labels.json` has tags.
 
-    Layout: `ROOT/images/SPLIT/ID.jpg` (or `.jpeg`, `.png`), `ROOT/MASKS/SPLIT/ID.png` (class indices, grey or palette)
-    and `ROOT/labels.json` (see `read_labels`). The names are compared, nothing is opened, at construction.
+    Layout: `ROOT/images/SPLIT/ID.jpg` (or another of `IMAGE_SUFFIXES`), `ROOT/MASKS/SPLIT/ID.png` and
+    `ROOT/labels.json` (or `labelmap.txt` or `classes.txt`, see `read_label_file`). Images may lie in folders below
+    `SPLIT`, which become a part of their ids (`city/0001`); masks lie in the same folders. At construction the names
+    are compared, and no image or mask is opened.
 
     Args:
-        root: the folder with `images`, the mask folder and `labels.json`.
-        split: name of the subfolder, such as "train" or "val".
-        masks: name of the mask folder; "masks_objects" also chooses the keys `classes_objects` and so on.
-        tags_only: never look at masks: none need to exist, and `read` gives masks that are void throughout; instead
+        root: Folder with `images`, the mask folder and the list of classes.
+        split: Name of the subfolder, such as "train" or "val".
+        masks: Name of the mask folder, or a mapping, see `MaskOptions`; the folder "masks_objects" also chooses the
+            keys `classes_objects` and so on of `labels.json`.
+        tags_only: Never look at masks: none need to exist, and `read` gives masks that are void throughout. Instead
             each image must have tags.
-        must_exist: refuse missing masks or tags now, not when the item is read.
+        must_exist: Refuse missing masks or tags now, not when the item is read.
+        image_format: Bands and range of the images.
 
     Attributes:
-        orphans: masks without an image, which are not used (a warning says so).
+        unread: Files of the split that are not read, with the reason; a warning names them.
+        orphans: Masks without an image, which are a part of `unread`.
+        image_format: As given.
 
     Raises:
-        ValueError: a folder, a mask or (with `tags_only`) a tag is missing, the split is empty, or an id occurs twice.
+        ValueError: If a folder, a mask or (with `tags_only`) a tag is missing, the split is empty, or an id occurs
+            twice.
     """
 
     def __init__(
-        self, root: str | Path, split: str, masks: str = "masks", *, tags_only: bool = False, must_exist: bool = True
+        self,
+        root: str | Path,
+        split: str,
+        masks: str | Mapping[str, Any] = "masks",
+        *,
+        tags_only: bool = False,
+        must_exist: bool = True,
+        image_format: ImageFormat = RGB,
     ) -> None:
         self.root = Path(root).expanduser()
         self.split = split
         self.tags_only = tags_only
-        content = read_labels(self.root / "labels.json", masks)
+        self.image_format = image_format
+        self._masks = MaskOptions.parse(masks)
+        hints.require_layout(self.root)
+        content = read_label_file(self.root, self._masks.folder, ignore_void=self._masks.map is not None)
         self.labels: Labels = content.labels
+        table = None if self._masks.map is None else value_table(self._masks.map, content.labels)
+        self._read_mask = MaskReader(content, table)
         self._tags: Mapping[str, tuple[int, ...]] | None = content.tags
-        self._images = _list_images(self.root / "images", split)
+        images, found = self._list(split)
+        self._images = images.files
         self.ids: tuple[str, ...] = tuple(self._images)
-        self._mask_folder = self.root / masks / split
+        self._found_masks = found.files
+        self.unread: tuple[UnreadFile, ...] = tuple(images.unread)
         self.orphans: tuple[Path, ...] = ()
         if not tags_only:
-            self._check_masks(must_exist)
+            self._check_masks(found, must_exist)
         elif must_exist:
             for index in range(len(self)):
                 self.tags(index)  # raises for an image without
+        warn_of(self.unread)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, index: int) -> Pair:
-        """Reads the image and mask at `index` (see `read_pair` for the errors)."""
+        """Read the image and mask at `index`; see `read_pair` for the errors."""
         image, mask = self.files(index)
         if mask is None:
-            pixels = read_image(image)
+            pixels = read_image(image, self.image_format)
             return Pair(pixels, np.full(pixels.shape[:2], IGNORE_INDEX, dtype=np.uint8))
-        return read_pair(image, mask, self.labels)
+        return read_image_of_mask(image, self._read_mask(mask), mask, self.image_format)
 
     def tags(self, index: int) -> NDArray[np.float32]:
-        """(K,) float32: 1 for each class that `labels.json` lists for the image, 0 for the others.
+        """Tags of the image at `index`, (K,) float32: 1 for each class that `labels.json` lists, 0 for the others.
 
         Raises:
-            ValueError: `labels.json` lists no tags at all, or none for this image.
+            ValueError: If `labels.json` lists no tags at all, or none for this image.
         """
         if self._tags is None or self.ids[index] not in self._tags:
             raise ValueError(f"{self.root / 'labels.json'}: no tags for '{self.ids[index]}': list them in image_labels")
@@ -80,33 +138,39 @@ class Folder:
     def files(self, index: int) -> Files:
         """The files of the item at `index`."""
         image_id = self.ids[index]
-        return Files(self._images[image_id], None if self.tags_only else self._mask_folder / f"{image_id}.png")
+        return Files(self._images[image_id], None if self.tags_only else self._mask_path(image_id))
 
-    def _check_masks(self, must_exist: bool) -> None:
-        if not self._mask_folder.is_dir():
-            raise ValueError(f"{self._mask_folder}: no such folder: put one index PNG for each image there")
-        found = {path.stem for path in self._mask_folder.iterdir() if path.suffix == ".png" and path.name[0] != "."}
-        for image_id, image in self._images.items():
-            if must_exist and image_id not in found:
-                mask = self._mask_folder / f"{image_id}.png"
-                raise ValueError(f"{mask}: the mask of {image.name} is missing: add it, or take the image away")
-        self.orphans = tuple(self._mask_folder / f"{name}.png" for name in sorted(found - set(self._images)))
-        if self.orphans:
-            count = len(self.orphans)
-            warnings.warn(f"{self.orphans[0]}: a mask without an image ({count} such): not used", stacklevel=3)
+    def _mask_path(self, image_id: str) -> Path:
+        return self._found_masks.get(image_id, self._mask_folder / f"{image_id}{self._masks.suffix}.png")
 
+    @property
+    def _mask_folder(self) -> Path:
+        return self.root / self._masks.folder / self.split
 
-def _list_images(folder: Path, split: str) -> dict[str, Path]:
-    if not (folder / split).is_dir():
-        there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ""
-        raise ValueError(f"{folder / split}: no such folder: put the images there (splits found: {there or 'none'})")
-    images: dict[str, Path] = {}
-    for path in sorted((folder / split).iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem in images:
-            raise ValueError(f"{path}: shares its id with {images[path.stem].name}: rename one of them")
-        images[path.stem] = path
-    if not images:
-        raise ValueError(f"{folder / split}: the split is empty: put .jpg or .png images there")
-    return images
+    def _list(self, split: str) -> tuple[Listing, Listing]:
+        """The images and the masks of the split."""
+        folder = self.root / "images" / split
+        hints.require_split(folder)
+        if self._mask_folder == folder:
+            images, masks = list_beside(folder, IMAGE_SUFFIXES, self._masks.suffix)
+        else:
+            images, masks = list_files(folder, IMAGE_SUFFIXES, "an image"), Listing({}, [])
+            if images.files and not self.tags_only:
+                hints.require_masks(self._mask_folder, self.root, split)
+                masks = list_files(self._mask_folder, MASK_SUFFIXES, "a mask", ending=self._masks.suffix)
+        if not images.files:
+            raise ValueError(f"{folder}: the split is empty: put images there ({', '.join(IMAGE_SUFFIXES)})")
+        return images, masks
+
+    def _check_masks(self, found: Listing, must_exist: bool) -> None:
+        missing = [image_id for image_id in self.ids if image_id not in found.files]
+        if missing and must_exist:
+            first = self._images[missing[0]].name
+            raise ValueError(
+                f"{self._mask_path(missing[0])}: the mask of {first} is missing"
+                f"{hints.count(missing, len(self.ids))}: "
+                + hints.nearest_masks(missing, self._images, found, self._mask_folder)
+            )
+        self.orphans = tuple(path for image_id, path in found.files.items() if image_id not in self._images)
+        without = [UnreadFile(path, "a mask without an image") for path in self.orphans]
+        self.unread = (*self.unread, *found.unread, *without)

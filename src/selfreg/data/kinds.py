@@ -12,6 +12,7 @@ from selfreg.data.camvid import camvid
 from selfreg.data.cityscapes import cityscapes
 from selfreg.data.coco import Coco
 from selfreg.data.folder import Folder
+from selfreg.data.hints import known_layout, require_layout
 from selfreg.data.pascal_context import pascal_context
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Source
@@ -73,7 +74,7 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
     try:
         signature.bind(root, split, **options)
     except TypeError as error:
-        known = [name for name in list(signature.parameters)[2:] if name != "must_exist"]
+        known = [name for name in list(signature.parameters)[2:] if name not in ("must_exist", "image_format")]
         raise DataOptionError(f"data.options: {error}: {kind} knows {', '.join(known) or 'none'}") from None
     try:
         return KINDS[kind](root, split, **options)
@@ -84,25 +85,16 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
 
 
 def guess_kind(root: str | Path) -> str:
-    """The kind of the data set in a folder, by the names in it.
+    """Recognise the kind of the data set in a folder by the names in it.
 
     Raises:
-        ValueError: the folder is missing or has none of the known layouts.
+        ValueError: If the folder is missing or has none of the known layouts.
     """
     root = Path(root).expanduser()
-    signs = {
-        "folder": ("labels.json",),
-        "cityscapes": ("leftImg8bit", "gtFine"),
-        "pascal_context": ("trainval", "labels.txt"),
-        "coco": ("annotations/instances_*.json",),
-        "ade20k": ("ADEChallengeData2016", "annotations/training"),
-        "voc": ("VOCdevkit/VOC2012", "VOC2012", "SegmentationClass"),
-        "camvid": ("trainannot",),
-    }
-    for kind, patterns in signs.items():
-        if any(next(root.glob(pattern), None) for pattern in patterns):
-            return kind
-    raise ValueError(f"{root}: no known data set: give images/SPLIT, masks/SPLIT and labels.json, or name data.kind")
+    kind = known_layout(root)
+    if kind is None:
+        require_layout(root)
+    return kind or "folder"
 
 
 def find_splits(kind: str, root: str | Path | None) -> list[str]:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from selfreg.data.labels import IGNORE_INDEX
+from selfreg.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_bilinear
 from selfreg.data.source import HasConfidence, HasTags, Source
-from selfreg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingTransform, normalise, resize_bilinear
+from selfreg.data.transforms import DEFAULT_COLOUR, DEFAULT_SCALE, TrainingTransform
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,11 @@ class TrainingSet(Dataset[dict[str, Any]]):
         source: Source,
         crop_size: tuple[int, int],
         *,
-        scale: tuple[float, float] = (0.5, 2.0),
+        scale: tuple[float, float] = DEFAULT_SCALE,
         flip: bool = True,
-        colour: float = 0.4,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        colour: float = DEFAULT_COLOUR,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
         short_side: int | None = None,
         with_tags: bool = False,
     ) -> None:
@@ -91,8 +92,8 @@ class EvaluationSet(Dataset[dict[str, Any]]):
     def __init__(
         self,
         source: Source,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
         *,
         short_side: int | None = None,
     ) -> None:

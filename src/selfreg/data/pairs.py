@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.reading import fit, read_image
+from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair
 
 
@@ -58,7 +58,7 @@ class FilePairs:
         if mask is None:
             pixels = read_image(image)
             return Pair(pixels, np.full(pixels.shape[:2], IGNORE_INDEX, dtype=np.uint8))
-        return fit(image, self._decode(mask), mask)
+        return read_image_of_mask(image, self._decode(mask), mask)
 
     def files(self, index: int) -> Files:
         """The files of the item at `index`."""

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
+from selfreg.data.masks import check_values, read_mat
 from selfreg.data.pairs import FilePairs, first_folder, read_list
-from selfreg.data.reading import check_values, read_mat
 from selfreg.data.source import Files
 
 CONTEXT_CLASSES = (

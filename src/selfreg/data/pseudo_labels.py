@@ -1,5 +1,6 @@
 """Training data whose masks `selfreg pseudo` made, and whose image-level labels are the true tags."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from selfreg.data.labels import Labels
-from selfreg.data.reading import fit, read_indices, read_mask
+from selfreg.data.masks import read_indices, read_mask
+from selfreg.data.reading import read_image_of_mask
 from selfreg.data.source import Files, HasFiles, HasTags, Pair, Source
 
 MASK_FOLDER = "pseudo"
@@ -36,7 +38,7 @@ class PseudoLabels:
             raise ValueError(f"{type(source).__name__} has no image-level tags in files: pseudo masks need them")
         self._source: Any = source
         # in memory void is always 255, and so it is in the pseudo masks, whatever the data set has
-        self.labels = Labels(source.labels.class_names, 255, source.labels.palette)
+        self.labels: Labels = replace(source.labels, void=255)
         self.ids: tuple[str, ...] = tuple(source.ids)
         missing = [image_id for image_id in self.ids if not self._mask_path(image_id).is_file()]
         if missing:
@@ -51,13 +53,13 @@ class PseudoLabels:
     def read(self, index: int) -> Pair:
         """The image and its pseudo mask, 255 where nothing is certain (errors: see `read_pair`)."""
         path = self._mask_path(self.ids[index])
-        return fit(self._source.files(index).image, read_mask(path, self.labels), path)
+        return read_image_of_mask(self._source.files(index).image, read_mask(path, self.labels), path)
 
     def tags(self, index: int) -> NDArray[np.float32]:
         """(K,) float32: 1 for each class that the image is tagged with, and for background, which every image has."""
         tags: NDArray[np.float32] = self._source.tags(index)
-        if "background" in self.labels.class_names:
-            tags[self.labels.class_names.index("background")] = 1
+        if self.labels.background is not None:
+            tags[self.labels.background] = 1
         return tags
 
     def files(self, index: int) -> Files:

@@ -68,6 +68,22 @@ class HasFiles(Protocol):
         """The files of the item at `index`."""
 
 
+class UnreadFile(NamedTuple):
+    """A file of a data set that is not read, and why."""
+
+    path: Path
+    reason: str
+
+
+@runtime_checkable
+class HasUnreadFiles(Protocol):
+    """A source that lists the files of its folders that it does not read."""
+
+    @property
+    def unread(self) -> Sequence[UnreadFile]:
+        """The files, with the reasons."""
+
+
 def item_name(source: Source, index: int) -> str:
     """What people know an item by: the path of its image, or its id where it lies in no file."""
     return str(source.files(index).image) if isinstance(source, HasFiles) else source.ids[index]

@@ -1,6 +1,5 @@
 """The joint training transform: scale, crop, flip and colour, with image and mask on one grid throughout."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,25 +7,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from selfreg.data.labels import IGNORE_INDEX
+from selfreg.data.pixels import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    affine,
+    check_bands,
+    colour_map,
+    full_scale,
+    identity,
+    normalisation,
+    resize,
+)
 from selfreg.data.source import Pair
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+DEFAULT_SCALE = (0.5, 2.0)
+"""Range of the random zoom, where nothing else is chosen."""
 
-_BLOCK = 96
-"""Rows that are coloured at a time: a large intermediate result would cost more to get from the system than to fill."""
-
-_LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey picture (ITU-R BT.601)."""
-
-
-Rows = list[list[float]]
-"""A map of colours: for each channel of the result its weights of red, green and blue, and a shift."""
-
-_AS_IT_IS: Rows = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+DEFAULT_COLOUR = 0.25
+"""Strength of the colour augmentation, where nothing else is chosen; `data.colour` of a configuration has the same."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,7 @@ def draw_span(length: int, size: int, scale: float, generator: np.random.Generat
     return Span(0, length, int(chance * (size - scaled + 1)), scaled)
 
 
-def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resizes (H, W, 3) uint8 to (height, width, 3) uint8: bilinear, antialiased when it shrinks."""
-    return _resize(image, height, width).permute(1, 2, 0).numpy()
-
-
-def pick(values: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
+def take_grid(values: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
     """`values[rows][:, columns]`, the rows first where that leaves fewer to take the columns of."""
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     if bottom - top > len(rows):
@@ -78,70 +73,9 @@ def pick(values: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]
     return values[top:bottom].take(columns, 1).take(rows - top, 0)
 
 
-def normalise(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(H, W, 3) uint8 to float32 (3, H, W): (image / 255 - mean) / std."""
-    result = torch.empty(3, *image.shape[:2])
-    _affine(_planes(image), _normalisation(_AS_IT_IS, mean, std), result)
-    return result
-
-
-def _planes(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) uint8, maybe read-only, to a tensor (3, H, W) over rows of RGB."""
-    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-
-
-def _resize(image: NDArray[np.uint8], height: int, width: int) -> Tensor:
-    """(H, W, 3) uint8 to (3, height, width) uint8, over rows of RGB."""
-    planes = _planes(image)
-    if planes.shape[1:] == (height, width):
-        return planes
-    # a batch of one in which torch recognises rows of RGB, for which it is twice as fast
-    batch = planes.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-    return functional.interpolate(batch, (height, width), mode="bilinear", antialias=True)[0]
-
-
-def _normalisation(colour: Rows, mean: Sequence[float], std: Sequence[float]) -> Rows:
-    """A map of pixel values of 0..255, followed by scaling to 0..1 and normalisation: again a map."""
-    return [
-        [value / (255 * one_std) for value in weights] + [(shift / 255 - one_mean) / one_std]
-        for (*weights, shift), one_mean, one_std in zip(colour, mean, std, strict=True)
-    ]
-
-
-def _affine(planes: Tensor, matrix: Rows, result: Tensor) -> None:
-    """Fills float32 (3, H, W) with the map of every pixel of uint8 (3, H, W)."""
-    for top in range(0, planes.shape[1], _BLOCK):
-        pixels = planes[:, top : top + _BLOCK].to(torch.float32, memory_format=torch.contiguous_format)
-        for channel, (*weights, shift) in enumerate(matrix):
-            plane = torch.mul(pixels[channel], weights[channel], out=result[channel, top : top + _BLOCK]).add_(shift)
-            for other, weight in enumerate(weights):
-                if weight and other != channel:
-                    plane.add_(pixels[other], alpha=weight)
-
-
-def colour_map(planes: Tensor, strength: float, generator: np.random.Generator) -> Rows:
-    """Draws brightness, contrast and saturation, in this order, and gives them as one map of pixel values.
-
-    Args:
-        planes: (3, H, W) uint8; its mean grey (of every eighth row and column) is the fixed point of contrast.
-        strength: each factor is uniform in [1 - strength, 1 + strength].
-        generator: the source of chance; three numbers are drawn.
-
-    Returns:
-        For each channel its weights of red, green and blue, and a shift, for pixel values of 0..255. Definitions of
-        the three as in torchvision; values are clipped once at the end instead of after each.
-    """
-    brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, size=3).tolist()
-    means = planes[:, ::8, ::8].to(torch.float32).mean(dim=(1, 2)).tolist()
-    shift = (1 - contrast) * brightness * sum(weight * mean for weight, mean in zip(_LUMA, means, strict=True))
-    grey = [brightness * contrast * (1 - saturation) * weight for weight in _LUMA]
-    own = brightness * contrast * saturation
-    return [[weight + own * (channel == other) for other, weight in enumerate(grey)] + [shift] for channel in range(3)]
-
-
 @dataclass(frozen=True)
 class TrainingTransform:
-    """Random scale, crop, flip and colour of an image and its mask; each result depends on its seed alone.
+    """Random scale, crop, flip and colour of an image and its mask; each result depends only on its seed.
 
     The window of the source that the crop will show is cut out first and resized once, so the cost is that of the
     crop, not of the image. The aspect is kept (to the rounding of the window to whole pixels). The mask follows on the
@@ -150,22 +84,23 @@ class TrainingTransform:
 
     Attributes:
         crop_size: (height, width) of the result in pixels.
-        scale: range of the random scale, uniform; (1, 1) for none.
-        flip: mirror every second window of the image left to right.
-        colour: brightness, contrast and saturation factors of 1 - colour to 1 + colour; 0 for none.
-        mean, std: of the three channels, for pixel values of 0..1.
-        short_side: before the random scale, the image counts as resized so that its short side has this length.
+        scale: Range of the random scale, uniform; (1, 1) for none.
+        flip: Mirror every second window of the image left to right.
+        colour: Brightness, contrast and saturation factors of 1 - colour to 1 + colour; 0 for none.
+        mean: One number per band, for pixel values in [0, 1].
+        std: Likewise.
+        short_side: Before the random scale, the image counts as resized so that its short side has this length.
 
     Raises:
-        ValueError: a size or scale is not positive, or the range is empty.
+        ValueError: If a size or scale is not positive, or the range is empty.
     """
 
     crop_size: tuple[int, int]
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[float, float] = DEFAULT_SCALE
     flip: bool = True
-    colour: float = 0.4
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    colour: float = DEFAULT_COLOUR
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     short_side: int | None = None
 
     def __post_init__(self) -> None:
@@ -175,44 +110,49 @@ class TrainingTransform:
             raise ValueError(f"scale {self.scale}: give (least, most) with 0 < least <= most")
         if not 0 <= self.colour <= 1:
             raise ValueError(f"colour {self.colour}: give a strength of 0..1")
-        if min(self.std) <= 0:
-            raise ValueError(f"std {self.std}: give positive values, for pixels of 0..1")
+        if min(self.std) <= 0 or len(self.std) != len(self.mean):
+            raise ValueError(f"std {self.std}: give positive values, for pixels of 0..1, as many as mean has")
         if self.short_side is not None and self.short_side < 1:
             raise ValueError(f"short_side {self.short_side}: give a length in pixels, or leave it out")
 
     def __call__(
         self, pair: Pair, seed: int, confidence: NDArray[np.float32] | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Transforms one pair.
+        """Transform one pair.
 
         Args:
-            pair: image and mask.
-            seed: everything random follows from it.
-            confidence: (H, W) float32 of 0..1 on the grid of the mask, or None.
+            pair: Image and mask.
+            seed: Everything random follows from it.
+            confidence: (H, W) float32 in [0, 1] on the grid of the mask, or None.
 
         Returns:
-            image float32 (3, h, w), normalised; mask int64 (h, w), void and padding 255; and the confidence as
+            Image float32 (C, h, w), normalised; mask int64 (h, w), void and padding 255; and the confidence as
             float32 (h, w), 0 in the padding, or None.
+
+        Raises:
+            ValueError: If the image has not as many bands as `mean` and `std`.
         """
+        check_bands(pair.image, self.mean)
         generator = np.random.default_rng(seed)
         rows, columns = self.draw_window(pair.mask.shape[0], pair.mask.shape[1], generator)
         mirrored = self.flip and generator.random() < 0.5
         window = pair.image[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
-        planes = _resize(window, rows.size, columns.size)
+        planes = resize(window, rows.size, columns.size)
         if mirrored:
             planes = planes.flip(-1)
         whole = (rows.size, columns.size) == self.crop_size
-        image = torch.empty(3, *self.crop_size) if whole else torch.zeros(3, *self.crop_size)
-        self._colour(planes, generator, _inside(image, rows, columns))
+        shape = (len(self.mean), *self.crop_size)
+        image = torch.empty(shape) if whole else torch.zeros(shape)
+        self._colour(planes, full_scale(pair.image), generator, _inside(image, rows, columns))
         down, across = rows.nearest(), columns.nearest()
         if mirrored:
             across = across[::-1]
         mask = torch.full(self.crop_size, IGNORE_INDEX, dtype=torch.int64)
-        _inside(mask, rows, columns).copy_(torch.from_numpy(pick(pair.mask, down, across)))
+        _inside(mask, rows, columns).copy_(torch.from_numpy(take_grid(pair.mask, down, across)))
         if confidence is None:
             return image, mask, None
         sure = torch.zeros(self.crop_size)
-        _inside(sure, rows, columns).copy_(torch.from_numpy(pick(confidence, down, across)))
+        _inside(sure, rows, columns).copy_(torch.from_numpy(take_grid(confidence, down, across)))
         return image, mask, sure
 
     def draw_window(self, height: int, width: int, generator: np.random.Generator) -> tuple[Span, Span]:
@@ -223,13 +163,13 @@ class TrainingTransform:
         rows = draw_span(height, self.crop_size[0], scale, generator)
         return rows, draw_span(width, self.crop_size[1], scale, generator)
 
-    def _colour(self, planes: Tensor, generator: np.random.Generator, result: Tensor) -> None:
-        """Colour and normalisation in one pass: from (3, h, w) uint8 into float32 (3, h, w)."""
-        colour = colour_map(planes, self.colour, generator) if self.colour else _AS_IT_IS
-        _affine(planes, _normalisation(colour, self.mean, self.std), result)
+    def _colour(self, planes: Tensor, scale: int, generator: np.random.Generator, result: Tensor) -> None:
+        """Colour and normalise (C, h, w) of 0..`scale` in one pass into float32 (C, h, w)."""
+        colour = colour_map(planes, self.colour, generator) if self.colour else identity(len(planes))
+        affine(planes, normalisation(colour, self.mean, self.std, scale), result)
         if self.colour:
-            for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-                result[channel].clamp_(-mean / std, (1 - mean) / std)
+            for band, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+                result[band].clamp_(-mean / std, (1 - mean) / std)
 
 
 def _inside(crop: Tensor, rows: Span, columns: Span) -> Tensor:

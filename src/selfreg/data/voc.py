@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import Labels, voc_palette
+from selfreg.data.masks import check_values, read_mask, read_mat
 from selfreg.data.pairs import FilePairs, first_folder, read_list
-from selfreg.data.reading import check_values, read_mask, read_mat
 from selfreg.data.source import Files
 
 VOC_LABELS = Labels(

@@ -131,7 +131,9 @@ def label_folder(
     if background is not None:
         if not 0 <= background < num_classes:
             raise ValueError(f"--background {background}: is none of 0..{num_classes - 1}")
-        names[background] = "background"
+        if not class_names:
+            names[background] = "background"
+        return LabelFolder(folder, Labels(tuple(names), ignore_index, background=background), images)
     return LabelFolder(folder, Labels(tuple(names), ignore_index), images)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -63,11 +63,6 @@ def _read_beside(folder: Path, name: str) -> np.ndarray[tuple[int, ...], np.dtyp
     raise ValueError(f"{folder}: holds no photograph for {name}")
 
 
-def background_of(labels: Labels) -> int | None:
-    """The index of a class called background, which has no objects; None where there is none."""
-    return labels.class_names.index("background") if "background" in labels.class_names else None
-
-
 def prediction_path(folder: Path, image_id: str) -> Path:
     """Where the class map of an image lies. Raises ValueError for an id that leads out of the folder."""
     if leads_out(image_id):
@@ -77,7 +72,7 @@ def prediction_path(folder: Path, image_id: str) -> Path:
 
 def read_prediction(folder: Path, image_id: str, labels: Labels) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """A prediction (H, W) uint8; 255 means that nothing was predicted there. Raises ValueError for any other value."""
-    return read_mask(prediction_path(folder, image_id), Labels(labels.class_names, 255, labels.palette))
+    return read_mask(prediction_path(folder, image_id), replace(labels, void=255))
 
 
 def score_folder(source: Source, folder: Path, *, description: str = "scoring") -> list[ImageResult]:
@@ -107,4 +102,4 @@ def _score_one(source: Source, folder: Path, index: int) -> ImageResult:
             f"{prediction_path(folder, image_id)}: has size {prediction.shape[1]} x {prediction.shape[0]}, its label "
             f"{label.shape[1]} x {label.shape[0]}; predict at the size of the label"
         )
-    return evaluate_image(prediction, label, source.labels.num_classes, background=background_of(source.labels))
+    return evaluate_image(prediction, label, source.labels.num_classes, background=source.labels.background)

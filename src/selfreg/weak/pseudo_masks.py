@@ -9,7 +9,7 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def mask_path(root: Path, image_id: str) -> Path:
 
 def read_pseudo_mask(root: Path, image_id: str, labels: Labels) -> NDArray[np.uint8]:
     """Read a pseudo mask (H, W) uint8; 255 is uncertain, whatever the void of the data is."""
-    return read_mask(mask_path(root, image_id), Labels(labels.class_names, VOID, labels.palette))
+    return read_mask(mask_path(root, image_id), replace(labels, void=VOID))
 
 
 def count_masks(root: Path, tagged: TaggedImages) -> MaskStatistics:

@@ -10,8 +10,6 @@ from selfreg.config import Config
 from selfreg.data import Labels, Pair, Source, read_image
 from selfreg.opening import open_tagged_split
 
-BACKGROUND = "background"
-
 
 @dataclass(frozen=True)
 class TaggedImages:
@@ -93,9 +91,8 @@ def open_tagged(config: Config) -> TaggedImages:
     """
     source: Any = open_tagged_split(config)
     names = source.labels.class_names
-    background = names.index(BACKGROUND) if BACKGROUND in names else None
     tags = np.stack([source.tags(index) for index in range(len(source))])
-    tagged = TaggedImages(source, background, tags)
+    tagged = TaggedImages(source, source.labels.background, tags)
     if len(tagged.foreground) < 2:
         raise ValueError(f"the data have the classes {', '.join(names)}: a classifier needs two besides background")
     if not tags[:, tagged.foreground].any():

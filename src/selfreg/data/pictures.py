@@ -1,0 +1,92 @@
+"""Opening pictures with Pillow, strictly: one line for whatever is wrong with a file."""
+
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageFile
+
+from selfreg.data.png import is_whole
+from selfreg.messages import one_line
+
+MAX_PIXELS = 2**29
+"""The largest picture that is opened, 536,870,912 pixels (some 23,000 x 23,000): decoded, it takes 2 GiB."""
+
+_ORIENTATION = 0x0112
+# A library of decoders is wide open to hostile files, and one of Pillow's starts another program (EPS).
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, struct.error, OverflowError)
+_pillow_limit = threading.Lock()
+
+
+class Refused(Exception):
+    """What is wrong with a picture that can be decoded, and the type of the error that says so."""
+
+    def __init__(self, message: str, kind: type[ValueError] = ValueError) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture and check its header; whatever goes wrong until the block ends becomes a ValueError.
+
+    Args:
+        path: The file.
+        what: "image" or "mask", for messages.
+    """
+    with refusing(path, what), _open(path) as picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise Refused(f"{what} of {width} x {height} pixels, more than {MAX_PIXELS}: cut it into parts")
+        if picture.format in ("GIF", "PNG", "WEBP") and getattr(picture, "is_animated", False):
+            raise Refused(f"animated {what}: save the frame that is meant, alone")
+        yield picture
+
+
+@contextmanager
+def refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into a ValueError of one line that names the file."""
+    try:
+        if not path.is_file():
+            raise Refused(f"no such {what}: restore it, or take it out of the list")
+        yield
+    except Refused as error:
+        raise error.kind(f"{path}: {error}") from None
+    except UNREADABLE as error:
+        reason = one_line(str(error).replace(f" {str(path)!r}", ""))
+        raise ValueError(f"{path}: unreadable or truncated {what} ({reason}): replace the file") from error
+
+
+def _open(path: Path) -> ImageFile.ImageFile:
+    # Pillow's own limit is below ours, and can be set for the whole process only
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def load(picture: Image.Image, path: Path) -> None:
+    """Decode the pixels; a PNG without its last rows, which Pillow leaves at 0, is Refused."""
+    interlaced = bool(picture.info.get("interlace"))
+    picture.load()
+    if picture.format != "PNG":
+        return
+    width, height = picture.size
+    last = picture.crop((0, height - 1, width, height))
+    # to inflate the pixels once more takes time, so only where something might be missing
+    if (interlaced or not last.getbbox(alpha_only=False)) and not is_whole(path):
+        raise Refused("unreadable or truncated picture (rows are missing): replace the file")
+
+
+def orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 (upright) if the picture has none or an invalid one."""
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except UNREADABLE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
