@@ -2,49 +2,53 @@
 
     RUN/config.yaml                the whole configuration
     RUN/run.json                   classes, palette, preprocessing, versions
-    RUN/checkpoints/last.ckpt      the trainer's state, to go on from
+    RUN/checkpoints/last.ckpt      the state of the trainer, to resume from
     RUN/checkpoints/last.safetensors, best.safetensors   the plain network's weights
-    RUN/logs/                      CSV and TensorBoard
+    RUN/logs/attempt_N/            CSV and TensorBoard of the Nth start of the training
     RUN/summary.json               written when training has ended
-    RUN/evaluation/SPLIT.json      the numbers of one split
-    RUN/evaluation/SPLIT-WEIGHTS/  its class maps, index PNGs
+    RUN/evaluation/SPLIT.json      the metrics of one split
+    RUN/evaluation/SPLIT-WEIGHTS/  its class maps as index PNGs, and data.json: which data they belong to
 
-Nobody else knows these names.
+No other module knows these names. Importing this module loads no torch, so that a mistyped path is reported at once.
 """
 
 import csv
 import math
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from selfreg.config import Config, dump_config, load_config
-from selfreg.data import Labels, Source
-from selfreg.files import locked, read_json, remove_leftovers, whole_file, write_json, write_text
+from selfreg.files import locked, read_json, remove_leftovers, write_json, write_text
 from selfreg.messages import one_line
-from selfreg.networks import runs_own_code
-from selfreg.networks.pretrained import faulty
-from selfreg.opening import build_from_config, open_split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from selfreg.data import Source
 
 Weights = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a trained network needs to be used: class names, RGB palette (256, 3), input mean and standard deviation.
+    """What is needed to use a trained network.
 
-    Raises ValueError for names, colours or statistics that cannot be.
+    Args:
+        class_names: Names of the K classes, in the order of the network's output channels.
+        palette: 256 RGB colours, 0 to 255, by class index.
+        mean: Mean per input channel, for images in [0, 1].
+        std: Standard deviation per input channel.
+        versions: Versions of the packages that trained the network, by package name.
+
+    Raises:
+        ValueError: If the names, colours or statistics are not valid.
     """
 
     class_names: tuple[str, ...]
@@ -54,7 +58,9 @@ class RunInfo:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        Labels(self.class_names)  # raises for names that cannot be
+        from selfreg.data.labels import Labels  # loads torch
+
+        Labels(self.class_names)  # raises for names that are not valid
         if len(self.palette) != 256 or not all(0 <= value <= 255 for colour in self.palette for value in colour):
             raise ValueError("palette: 256 colours [red, green, blue] of 0..255 are needed")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
@@ -62,7 +68,7 @@ class RunInfo:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the network tells apart."""
+        """Number of classes K."""
         return len(self.class_names)
 
     def palette_array(self) -> NDArray[np.uint8]:
@@ -74,8 +80,10 @@ class RunInfo:
 class Run:
     """One training run in a folder of its own.
 
-    A run may have come from anybody. One whose network is `package.module:factory` gives it only with `allow_code`,
-    since that code is run.
+    Args:
+        folder: The folder of the run.
+        allow_code: Allow `network` to import and run a network of the form `package.module:factory`. A run may come
+            from anybody, so the default is to refuse.
     """
 
     folder: Path
@@ -83,10 +91,10 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Config, info: RunInfo) -> "Run":
-        """Start a run in a folder that holds none yet. Raises ValueError where one is there."""
+        """Start a run in a folder. Raises ValueError if the folder already holds a run."""
         run = cls(folder, allow_code=True)
         if run._config_path.exists():
-            raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
+            raise ValueError(f"{folder}: holds a run already; continue it with --resume, or choose another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(run._info_path, asdict(info))
@@ -97,7 +105,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path, *, allow_code: bool = False) -> "Run":
-        """Open a run that exists. Raises ValueError where the folder holds none."""
+        """Open an existing run. Raises ValueError if the folder holds no run."""
         run = cls(Path(folder), allow_code)
         if not run._config_path.exists():
             raise ValueError(f"{folder}: holds no run (no config.yaml); `selfreg train` makes one")
@@ -110,7 +118,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Name of the folder."""
         return self.folder.resolve().name
 
     @property
@@ -122,20 +130,28 @@ class Run:
         return self.folder / "run.json"
 
     @property
+    def _summary_path(self) -> Path:
+        return self.folder / "summary.json"
+
+    @property
     def log_folder(self) -> Path:
-        """Where the loggers write."""
+        """Folder of the logs of all attempts."""
         return self.folder / "logs"
 
     @property
     def checkpoint_path(self) -> Path:
-        """The trainer's own state at the end of the last epoch."""
+        """State of the trainer at the end of the last epoch."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     def state_to_resume(self) -> Path | None:
-        """`checkpoint_path`, or None where no epoch has ended. Raises ValueError for a file that is no plain state."""
+        """`checkpoint_path`, or None if no epoch has ended. Raises ValueError for a file that is not a plain state."""
         path = self.checkpoint_path
         if not path.exists():
             return None
+        import pickle
+
+        import torch
+
         try:
             # mapped, so that this costs nothing; without weights_only a checkpoint could run code
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -146,28 +162,37 @@ class Run:
         return path
 
     def attempts(self) -> list[Path]:
-        """The log folders of the run's attempts, oldest first."""
+        """Log folders of the starts of the training, oldest first."""
         found = [path for path in self.log_folder.glob("attempt_*") if path.name.removeprefix("attempt_").isdecimal()]
         return sorted(found, key=lambda path: int(path.name.removeprefix("attempt_")))
+
+    @property
+    def next_attempt(self) -> str:
+        """Name of the log folder of the next start: a resumed training must not overwrite the interrupted one's log."""
+        return f"attempt_{len(self.attempts())}"
 
     def weights_path(self, which: Weights) -> Path:
         """The plain network's weights in safetensors."""
         return self.folder / "checkpoints" / f"{which}.safetensors"
 
     def evaluation_path(self, split: str) -> Path:
-        """The numbers of one split."""
+        """JSON file with the metrics of one split."""
         return self.folder / "evaluation" / f"{split}.json"
 
     def prediction_folder(self, split: str, which: Weights) -> Path:
-        """The class maps of one split, as index PNGs."""
+        """Folder of the class maps of one split, as index PNGs."""
         return self.folder / "evaluation" / f"{split}-{which}"
 
+    def predicted_data_path(self, split: str, which: Weights) -> Path:
+        """JSON file that names the data set of the class maps of one split."""
+        return self.prediction_folder(split, which) / "data.json"
+
     def config(self, overrides: Sequence[str] = ()) -> Config:
-        """The configuration as it was when the run started, but for the overrides."""
+        """The configuration that the run was started with, after the overrides."""
         return load_config(self._config_path, overrides)
 
     def info(self) -> RunInfo:
-        """Class names, palette and preprocessing. Raises ValueError where they cannot be read."""
+        """Class names, palette and preprocessing. Raises ValueError if they cannot be read."""
         try:
             return TypeAdapter(RunInfo).validate_json(self._info_path.read_bytes(), strict=True)
         except ValidationError as error:
@@ -178,46 +203,23 @@ class Run:
         except OSError as error:
             raise ValueError(f"{self._info_path}: cannot be read ({error}); the run is damaged") from None
 
-    def save_weights(self, which: Weights, network: nn.Module) -> None:
+    def save_weights(self, which: Weights, network: "nn.Module") -> None:
         """Write the plain network's weights, whole or not at all."""
-        # shared tensors (tied weights) have to be told apart for safetensors
-        state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in network.state_dict().items()}
-        with whole_file(self.weights_path(which)) as temporary:
-            # written here, since a full disk is an OSError to Python, but not to safetensors
-            temporary.write_bytes(save(state, metadata={"num_classes": str(self.info().num_classes)}))
+        from selfreg.weights import write_weights
 
-    def load_weights(self, network: nn.Module, which: Weights = "last") -> nn.Module:
-        """Load the weights strictly. Raises ValueError where they are missing, damaged or of another class count."""
-        path = self.weights_path(which)
-        if not path.exists():
-            raise ValueError(f"{path}: no weights yet; train for at least one epoch")
-        try:
-            with safe_open(path, framework="pt") as file:
-                stored = (file.metadata() or {}).get("num_classes")
-            state: dict[str, Tensor] = load_file(path)
-        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ValueError(
-                f"{path}: cannot be read as safetensors ({one_line(error)}); train again or use another file"
-            ) from None
-        if stored is not None and stored != str(self.info().num_classes):
-            raise ValueError(
-                f"{path}: holds {stored[:20]} classes, but the run's data have {self.info().num_classes}; use weights "
-                "and run.json of one run"
-            )
-        strange = faulty(network.state_dict(), state)
-        if strange:
-            raise ValueError(
-                f"{path}: NaN, infinity or another kind of number in {strange[0]} and {len(strange) - 1} more; train "
-                "again or use another file"
-            )
-        try:
-            network.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"{path}: does not fit the network of config.yaml: {one_line(error)}") from None
-        return network
+        write_weights(self.weights_path(which), network, self.info().num_classes)
 
-    def network(self, which: Weights = "last") -> nn.Module:
+    def load_weights(self, network: "nn.Module", which: Weights = "last") -> "nn.Module":
+        """Load the weights into a network and return it. Raises ValueError as `selfreg.weights.read_weights` does."""
+        from selfreg.weights import read_weights
+
+        return read_weights(self.weights_path(which), network, self.info().num_classes)
+
+    def network(self, which: Weights = "last") -> "nn.Module":
         """The plain network with its trained weights, in eval mode. Raises ValueError for code that is not allowed."""
+        from selfreg.networks import runs_own_code
+        from selfreg.opening import build_from_config
+
         config = self.config()
         if runs_own_code(config.network.name) and not self.allow_code:
             raise ValueError(
@@ -227,18 +229,20 @@ class Run:
         network = build_from_config(config, self.info().num_classes, pretrained=False)
         return self.load_weights(network, which).eval()
 
-    def source(self, split: str, overrides: Sequence[str] = ()) -> Source:
-        """A split of the run's data. Raises ValueError where its classes are not those that the run was trained on."""
+    def source(self, split: str, overrides: Sequence[str] = ()) -> "Source":
+        """A split of the run's data, its classes in the order of the run.
+
+        Raises:
+            ValueError: If the classes of the data are not those that the run was trained on, compared by name.
+        """
+        from selfreg.data import in_class_order
+        from selfreg.opening import open_split
+
         source = open_split(self.config(overrides), split)
-        if source.labels.num_classes != self.info().num_classes:
-            raise ValueError(
-                f"{self.folder}: was trained on {self.info().num_classes} classes, the data have "
-                f"{source.labels.num_classes}; set data.root to the data of the run"
-            )
-        return source
+        return in_class_order(source, self.info().class_names, f"{self.folder}: the run")
 
     def history(self, name: str) -> dict[int, float]:
-        """One logged value by epoch, over all attempts; later attempts win. Raises ValueError for a damaged log."""
+        """One logged value by epoch; a resumed attempt replaces earlier values. Raises ValueError for a damaged log."""
         values: dict[int, float] = {}
         for attempt in self.attempts():
             path = attempt / "metrics.csv"
@@ -252,17 +256,16 @@ class Run:
         return values
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Note that training has ended, and how."""
-        write_json(self.folder / "summary.json", summary)
+        """Record that training has ended, and its results."""
+        write_json(self._summary_path, summary)
 
     def summary(self) -> dict[str, Any] | None:
-        """What `write_summary` left, or None while training has not ended."""
-        path = self.folder / "summary.json"
-        return read_json(path) if path.exists() else None
+        """What `write_summary` wrote, or None if training has not ended."""
+        return read_json(self._summary_path) if self._summary_path.exists() else None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for one process. Raises ValueError where another one has it."""
+        """Hold the run for one process. Raises ValueError if another process holds it."""
         with locked(self.folder, "training"):
             remove_leftovers(self.folder)
             remove_leftovers(self.folder / "checkpoints")

@@ -14,7 +14,7 @@ from selfreg.config import Config
 from selfreg.data.labels import Labels, voc_palette
 from selfreg.inference import find_images
 from selfreg.inference.evaluate import evaluate_folders, label_folder
-from selfreg.inference.scoring import prediction_path
+from selfreg.inference.predict import prediction_path
 from selfreg.run import Run, RunInfo
 
 PALETTE = tuple((int(red), int(green), int(blue)) for red, green, blue in voc_palette())

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from selfreg.run import Run
@@ -131,3 +132,18 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert message in error
     assert error.count("\n") == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_that_were_edited_are_measured_again(study: Path, tmp_path: Path) -> None:
+    arguments = ("--arms", "base,mea", "--seeds", "2", "--out", study / "out", "--html", tmp_path / "page.html")
+    assert selfreg("study", study / "tiny.yaml", *arguments) == 0
+    kept, numbers = study / "out" / "base" / "seed-3.npz", (study / "out" / "study.json").read_bytes()
+    with np.load(kept) as file:
+        better = {name: np.ones_like(values) for name, values in file.items()}
+    ending = kept.read_bytes()[-66:]
+    np.savez_compressed(kept, **better)
+    for seal in (b"", ending):
+        kept.write_bytes(kept.read_bytes()[:-2] + seal if seal else kept.read_bytes())
+        assert selfreg("study", study / "tiny.yaml", *arguments) == 0
+        assert (study / "out" / "study.json").read_bytes() == numbers
+        np.savez_compressed(kept, **better)

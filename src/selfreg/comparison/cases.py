@@ -47,7 +47,8 @@ def choose_cases(comparison: Comparison, limit: int = 200, overviews: int = 12) 
 
 def _predictions(comparison: Comparison, index: int) -> ClassMaps:
     source = comparison.source
-    return tuple(read_prediction(side.folder, source.ids[index], source.labels) for side in comparison.sides)
+    image_id = source.ids[index]
+    return tuple(read_prediction(side.folder, image_id, source.labels, side.class_names) for side in comparison.sides)
 
 
 def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -> Iterator[Case]:

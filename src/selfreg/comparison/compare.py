@@ -7,10 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
-from selfreg.data import Source
+from selfreg.config import check_overrides
+from selfreg.data import Source, check_same_classes
 from selfreg.evaluation import CLASS_MEASURES, MEASURES, ImageResult, paired_differences, summarise
 from selfreg.evaluation.measures import IN_VERDICT, Difference, verdict_in_words
-from selfreg.inference.evaluate import label_folder, predict_source
+from selfreg.inference.evaluate import effective_keys, label_folder
+from selfreg.inference.kept_maps import predict_source
 from selfreg.inference.scoring import score_folder
 from selfreg.report.tables import Cell, TextTable, difference_cell, print_table
 from selfreg.run import Run, Weights
@@ -29,6 +31,11 @@ class Side:
     results: list[ImageResult]
     summary: dict[str, Any]
     run: Run | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the indices of the PNGs stand for; None for the classes of the label maps."""
+        return None if self.run is None else self.run.info().class_names
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,13 @@ def compare_runs(
     """
     runs = [Run.open(folder, allow_code=allow_code) for folder in folders]
     _require_two(folders)
+    check_overrides(overrides, effective_keys(split), "compare")
     config = runs[0].config(overrides)
     split = split or config.data.val_split
     source = runs[0].source(split, overrides)
     for run in runs[1:]:
-        if run.info().class_names != runs[0].info().class_names:
-            raise ValueError(f"{run.folder}: has other classes than {runs[0].folder}; compare runs on the same data")
-    predictions = [predict_source(run, source, config.data, split, which) for run in runs]
+        check_same_classes(source.labels.class_names, run.info().class_names, f"{run.folder}: the run")
+    predictions = [predict_source(run, source, config.data, split, which, settings=config.validation) for run in runs]
     return _compare(source, split, _names(folders), predictions, runs)
 
 
@@ -109,7 +116,8 @@ def _compare(
 ) -> Comparison:
     sides = []
     for name, folder, run in zip(names, folders, runs, strict=True):
-        results = score_folder(source, folder, description=f"scoring {name}")
+        class_names = None if run is None else run.info().class_names
+        results = score_folder(source, folder, class_names=class_names, description=f"scoring {name}")
         sides.append(Side(name, folder, results, summarise(results, source.labels.class_names), run))
     differences = [paired_differences(sides[0].results, side.results) for side in sides[1:]]
     return Comparison(source, split, sides, differences)

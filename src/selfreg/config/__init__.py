@@ -1,8 +1,15 @@
 """The whole configuration of a run: what a YAML file may say, checked before any time is spent."""
 
-from selfreg.config.loading import dump_config, load_config, parse_config
+from selfreg.config.loading import check_overrides, dump_config, load_config, parse_config
 from selfreg.config.method import Arm, MethodConfig
-from selfreg.config.schema import Config, DataConfig, NetworkConfig, TrainingConfig, known_keys
+from selfreg.config.schema import (
+    Config,
+    DataConfig,
+    NetworkConfig,
+    TrainingConfig,
+    ValidationConfig,
+    known_keys,
+)
 
 __all__ = [
     "Arm",
@@ -11,6 +18,8 @@ __all__ = [
     "MethodConfig",
     "NetworkConfig",
     "TrainingConfig",
+    "ValidationConfig",
+    "check_overrides",
     "dump_config",
     "known_keys",
     "load_config",

@@ -2,7 +2,7 @@
 
 import difflib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,37 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(content, override)
     return parse_config(content, origin=str(path))
+
+
+def check_overrides(overrides: Sequence[str], effective: Sequence[str], verb: str) -> None:
+    """Refuse overrides that cannot change what a command does.
+
+    Args:
+        overrides: `section.key=value`, as given with `--set`.
+        effective: Dotted keys, or whole sections, that the command reads from the configuration.
+        verb: The command, for the message.
+
+    Raises:
+        ValueError: Naming the key and those that take effect.
+    """
+    for override in overrides:
+        content: dict[str, Any] = {}
+        _apply_override(content, override)
+        shown = " ".join(override.split())
+        for key in _leaves(content):
+            if not any(key == known or key.startswith(f"{known}.") for known in effective):
+                raise ValueError(
+                    f"--set {shown}: {key} has no effect on `selfreg {verb}`; keys that have: {', '.join(effective)}"
+                )
+
+
+def _leaves(content: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and name != "data.options":
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name
 
 
 def parse_config(content: dict[str, Any], origin: str) -> Config:

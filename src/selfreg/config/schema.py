@@ -81,6 +81,24 @@ class TrainingConfig(Section):
     sync_batch_norm: bool = True
 
 
+class ValidationConfig(Section):
+    """How the images of a validation split are predicted, while training and in `selfreg evaluate`.
+
+    `scales` and `flip` average the softmax over zooms and mirror images. `tile` bounds memory: images with a longer
+    side are predicted in windows of that side, in pixels.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    tile: int | None = Field(default=None, ge=128)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "ValidationConfig":
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales {self.scales} must be positive numbers")
+        return self
+
+
 class Config(Section):
     """One run, whole; the last four sections are those of `selfreg pseudo`."""
 
@@ -89,6 +107,7 @@ class Config(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     method: MethodConfig = Field(default_factory=MethodConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
     classifier: ClassifierConfig = Field(default_factory=ClassifierConfig)
     cam: CamConfig = Field(default_factory=CamConfig)
     refinement: list[RefinementStep] = Field(default=[RefinementStep(name="pamr")])

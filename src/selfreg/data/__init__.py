@@ -1,5 +1,6 @@
 """Image-mask pairs: reading, checking, transforming, loading."""
 
+from selfreg.data.class_order import check_same_classes, in_class_order, index_table
 from selfreg.data.folder import Folder
 from selfreg.data.kinds import find_splits, guess_kind, open_source
 from selfreg.data.label_files import read_labels
@@ -31,10 +32,13 @@ __all__ = [
     "Source",
     "TrainingSet",
     "TrainingTransform",
+    "check_same_classes",
     "collate_padded",
     "find_splits",
     "full_palette",
     "guess_kind",
+    "in_class_order",
+    "index_table",
     "normalise",
     "open_pseudo_labels",
     "open_source",

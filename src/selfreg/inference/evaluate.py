@@ -1,22 +1,26 @@
 """`selfreg evaluate`: the numbers of a run, or of anybody's index PNGs."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from selfreg.config import DataConfig
-from selfreg.data import Labels, Source
+from selfreg.config import check_overrides
+from selfreg.data import Labels
 from selfreg.evaluation import CLASS_MEASURES, MEASURES, summarise
-from selfreg.files import write_json, write_text
-from selfreg.inference.predict import save_index_png, share_of
-from selfreg.inference.predictor import predictor_of
-from selfreg.inference.scoring import LabelFolder, prediction_path, score_folder
+from selfreg.files import write_json
+from selfreg.inference.kept_maps import data_settings, predict_source
+from selfreg.inference.predict import share_of
+from selfreg.inference.scoring import LabelFolder, score_folder
 from selfreg.run import Run, Weights
+
+
+def effective_keys(split: str | None) -> list[str]:
+    """Keys of the configuration that change the metrics of a trained run: which data, and how they are predicted."""
+    # with a split given, nothing asks the configuration for one
+    return ["data.kind", "data.root", "data.options", *([] if split else ["data.val_split"]), "validation"]
 
 
 def evaluate_run(
@@ -32,13 +36,14 @@ def evaluate_run(
     The numbers are those of `selfreg.evaluation.summarise`; beside them stand the split, the weights (last or best)
     and the data: kind, root and options of the section `data`.
     """
+    check_overrides(overrides, effective_keys(split), "evaluate")
     run = Run.open(folder, allow_code=allow_code)
     config = run.config(overrides)
     split = split or config.data.val_split
     source = run.source(split, overrides)
-    predictions = predict_source(run, source, config.data, split, which)
+    predictions = predict_source(run, source, config.data, split, which, settings=config.validation)
     result = summarise(score_folder(source, predictions), source.labels.class_names)
-    result = {**result, "split": split, "weights": which, "data": _told(config.data)}
+    result = {**result, "split": split, "weights": which, "data": data_settings(config.data)}
     write_json(run.evaluation_path(split), result)
     return result
 
@@ -53,53 +58,12 @@ def predict_shard(
     allow_code: bool = False,
 ) -> Path:
     """Make one part's predictions of a split and no numbers: `evaluate_run` finds them when all parts are done."""
+    check_overrides(overrides, effective_keys(split), "evaluate")
     run = Run.open(folder, allow_code=allow_code)
-    data = run.config(overrides).data
-    split = split or data.val_split
-    return predict_source(run, run.source(split, overrides), data, split, which, share=share_of(shard))
-
-
-def predict_source(
-    run: Run, source: Source, data: DataConfig, split: str, which: Weights = "last", share: slice = slice(None)
-) -> Path:
-    """Index PNGs of a split, kept in the run's folder; those made from the same weights and data before are not redone.
-
-    `data`: where `source` comes from. `share`: which of its images, for several processes that share a split out.
-    """
-    folder = run.prediction_folder(split, which)
-    made_from = (run.weights_path(which), _note_data(folder, data))
-    stamp = max(path.stat().st_mtime if path.exists() else 0.0 for path in made_from)
-    todo = [
-        index
-        for index, image_id in list(enumerate(source.ids))[share]
-        if not _is_newer(prediction_path(folder, image_id), stamp)
-    ]
-    if todo:
-        predictor = predictor_of(run, which)
-        palette = run.info().palette_array()
-        for index in track(todo, "predicting", console=Console(stderr=True), transient=True):
-            classes = predictor(source.read(index).image)
-            save_index_png(prediction_path(folder, source.ids[index]), classes, palette)
-    return folder
-
-
-def _note_data(folder: Path, data: DataConfig) -> Path:
-    """The file beside the class maps that says which data they are of; it is as old as what it says."""
-    path = folder / "data.json"
-    said = json.dumps(_told(data), sort_keys=True) + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != said:
-        write_text(path, said)
-    return path
-
-
-def _told(data: DataConfig) -> dict[str, Any]:
-    """Which data numbers and class maps are of."""
-    root = None if data.root is None else str(data.root.resolve())
-    return {"kind": data.kind, "root": root, "options": data.model_dump(mode="json")["options"]}
-
-
-def _is_newer(path: Path, stamp: float) -> bool:
-    return path.exists() and path.stat().st_mtime > stamp
+    config = run.config(overrides)
+    split = split or config.data.val_split
+    source = run.source(split, overrides)
+    return predict_source(run, source, config.data, split, which, share_of(shard), config.validation)
 
 
 def evaluate_folders(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from selfreg.data import read_image
+from selfreg.data.pairs import leads_out
 from selfreg.files import whole_file
 from selfreg.inference.predictor import Predictor, predictor_of
 from selfreg.report.pictures import overlay as blend
@@ -86,12 +87,24 @@ def _predict_one(predictor: Predictor, path: Path, folder: Path, palette: NDArra
             Image.fromarray(blended).save(temporary, quality=92)
 
 
-def save_index_png(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:
-    """Write (H, W) uint8 class indices as a palette PNG, whole or not at all."""
+def prediction_path(folder: Path, image_id: str) -> Path:
+    """Path of the class map of an image. Raises ValueError for an id that leads out of the folder."""
+    if leads_out(image_id):
+        raise ValueError(f"{folder}: the image id {image_id!r} leads out of this folder; rename the image")
+    return folder / f"{image_id}.png"
+
+
+def index_png(classes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
+    """Class indices (H, W) uint8 as a palette picture."""
     picture = Image.fromarray(classes)
     picture.putpalette(palette.astype(np.uint8).tobytes())
+    return picture
+
+
+def save_index_png(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:
+    """Write class indices (H, W) uint8 as a palette PNG, whole or not at all."""
     with whole_file(path) as temporary:
-        picture.save(temporary, format="PNG")
+        index_png(classes, palette).save(temporary, format="PNG")
 
 
 def predict_with_run(

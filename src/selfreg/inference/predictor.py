@@ -1,8 +1,8 @@
 """From a photograph of any size to a class map of the same size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,34 @@ from selfreg.run import Run, Weights
 SIDE_MULTIPLE = 32
 
 
-class Predictor:
-    """Predicts class maps with a trained network.
+class _Window(NamedTuple):
+    """Rows and columns of a window: with its margin, without it (counted inside the window), and in the result."""
 
-    Options, this project's choice of the field's common ones: `scales` and `flip` average the softmax over zooms and
-    mirror images; `short_side` resizes the image first so that its shorter side has this length, as in training; `tile`
-    bounds memory: larger images are predicted tile by tile, each with a margin of context, a quarter of the tile, that
-    is cut off afterwards. A network that looks no further than that gives the same map as for the whole image.
+    outer: tuple[slice, slice]
+    inner: tuple[slice, slice]
+    target: tuple[slice, slice]
+
+
+class Predictor:
+    """Predict class maps of images of any size with a trained network.
+
+    Args:
+        network: Gives logits for normalised images (N, 3, H, W); see `selfreg.regulation.main_output` for the forms.
+        mean: Mean per channel, for images in [0, 1].
+        std: Standard deviation per channel.
+        short_side: Resize images first so that the shorter side has this length, as in training.
+        scales: Zooms over which the softmax is averaged.
+        flip: Average over the mirror image too.
+        tile: Bound memory: predict larger images in windows of this side, each with a margin of context (a quarter of
+            the tile) that is cut off afterwards. A network that looks no further than the margin gives the same map as
+            for the whole image.
+        device: Where the network computes; it is moved there and set to eval mode. With None it is left as it is, and
+            `class_map` predicts images on the network's own device.
+
+    Raises:
+        ValueError: If a tile is smaller than 128 pixels, or a scale is not positive.
+
+    Source: this project's; scales, flips and tiles are the common options of the field.
     """
 
     def __init__(
@@ -36,15 +57,17 @@ class Predictor:
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         tile: int | None = None,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = "cpu",
     ) -> None:
         if tile is not None and tile < 4 * SIDE_MULTIPLE:
             raise ValueError(f"tile {tile} is too small; use at least {4 * SIDE_MULTIPLE} pixels")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales {tuple(scales)} must be positive numbers")
-        self.network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+        self.network = network
+        if device is not None:
+            network.eval().to(device).to(memory_format=torch.channels_last)
+        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
         self.short_side, self.scales, self.flip, self.tile = short_side, tuple(scales), flip, tile
 
     @staticmethod
@@ -66,38 +89,73 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The class map (H, W) uint8 of one image (H, W, 3) uint8."""
-        height, width = image.shape[:2]
-        if self.tile is None or max(height, width) <= self.tile:
-            return self._classes(image, self._zoom(height, width))
-        return self._tiled(image, self.tile)
+        result = np.empty(image.shape[:2], np.uint8)
+        zoom = self._zoom(*image.shape[:2])
+        for window in self._windows(*image.shape[:2]):
+            classes = self._scores(self._normalised(image[window.outer]), zoom).argmax(1)[0]
+            result[window.target] = classes[window.inner].to(torch.uint8).cpu().numpy()
+        return result
+
+    @torch.inference_mode()
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """The class probabilities (K, H, W) float16 of one image (H, W, 3) uint8; they sum to 1 at every pixel."""
+        result: NDArray[np.float16] | None = None
+        zoom = self._zoom(*image.shape[:2])
+        for window in self._windows(*image.shape[:2]):
+            scores = self._scores(self._normalised(image[window.outer]), zoom)
+            probabilities = (scores.softmax(1) if self._views == 1 else scores)[0]
+            if result is None:
+                result = np.empty((len(probabilities), *image.shape[:2]), np.float16)
+            result[(slice(None), *window.target)] = probabilities[(slice(None), *window.inner)].half().cpu().numpy()
+        if result is None:
+            raise ValueError("the image has no pixels")
+        return result
+
+    @torch.inference_mode()
+    def class_map(self, image: Tensor) -> Tensor:
+        """The class map (H, W) uint8 of one normalised image (1, 3, H, W), on its device."""
+        height, width = image.shape[-2:]
+        result = torch.empty((height, width), dtype=torch.uint8, device=image.device)
+        for window in self._windows(height, width):
+            scores = self._scores(image[(slice(None), slice(None), *window.outer)], self._zoom(height, width))
+            result[window.target] = scores.argmax(1)[0][window.inner].to(torch.uint8)
+        return result
+
+    @property
+    def _views(self) -> int:
+        return len(self.scales) * (2 if self.flip else 1)
 
     def _zoom(self, height: int, width: int) -> float:
         return 1.0 if self.short_side is None else self.short_side / min(height, width)
 
-    def _tiled(self, image: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
-        height, width = image.shape[:2]
-        zoom, margin = self._zoom(height, width), _aligned(tile // 4)
-        step = _aligned(tile - 2 * margin)
-        result = np.empty((height, width), np.uint8)
+    def _windows(self, height: int, width: int) -> Iterator[_Window]:
+        if self.tile is None or max(height, width) <= self.tile:
+            whole = slice(0, height), slice(0, width)
+            yield _Window(whole, whole, whole)
+            return
+        margin = _aligned(self.tile // 4)
+        step = _aligned(self.tile - 2 * margin)
         for top, left in product(range(0, height, step), range(0, width, step)):
-            bottom, right = min(top + step, height), min(left + step, width)
-            outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
-            window = image[outer_top : bottom + margin, outer_left : right + margin]
-            classes = self._classes(window, zoom)
-            inner = classes[top - outer_top : bottom - outer_top, left - outer_left : right - outer_left]
-            result[top:bottom, left:right] = inner
-        return result
+            rows, columns = (_side(*place, step, margin) for place in ((top, height), (left, width)))
+            yield _Window(*zip(rows, columns, strict=True))
 
-    def _classes(self, image: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
-        height, width = image.shape[:2]
+    def _normalised(self, image: NDArray[np.uint8]) -> Tensor:
         pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
-        normalised = (pixels.float() / 255 - self.mean) / self.std
-        views = [
-            (scale * zoom, mirror) for scale in self.scales for mirror in ((False, True) if self.flip else (False,))
-        ]
-        logits = [self._view_logits(normalised, factor, mirror, (height, width)) for factor, mirror in views]
-        scores = logits[0] if len(logits) == 1 else torch.stack([each.softmax(1) for each in logits]).mean(0)
-        return scores.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        return (pixels.float() / 255 - self.mean) / self.std
+
+    def _scores(self, image: Tensor, zoom: float) -> Tensor:
+        """Logits (1, K, H, W) of a normalised image; with several views, the mean of their probabilities."""
+        size = (image.shape[-2], image.shape[-1])
+        views = product((scale * zoom for scale in self.scales), (False, True) if self.flip else (False,))
+        total: Tensor | None = None
+        for factor, mirror in views:
+            logits = self._view_logits(image, factor, mirror, size)
+            if self._views == 1:
+                return logits
+            # summed view by view, since a large image leaves room for two of them and not for all
+            total = logits.softmax(1) if total is None else total.add_(logits.softmax(1))
+        assert total is not None  # there is at least one scale
+        return total / self._views
 
     def _view_logits(self, image: Tensor, factor: float, mirror: bool, size: tuple[int, int]) -> Tensor:
         if factor != 1.0:
@@ -107,6 +165,12 @@ class Predictor:
             image = image.flip(-1)
         logits = self.network_logits(self.network, image, size)
         return logits.flip(-1) if mirror else logits
+
+
+def _side(begin: int, length: int, step: int, margin: int) -> tuple[slice, slice, slice]:
+    """One side of a window that begins at `begin`: with its margin, without it inside of that, and in the result."""
+    end, outer = min(begin + step, length), max(begin - margin, 0)
+    return slice(outer, begin + step + margin), slice(begin - outer, end - outer), slice(begin, end)
 
 
 def _aligned(length: int) -> int:

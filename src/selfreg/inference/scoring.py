@@ -1,4 +1,4 @@
-"""Index PNGs held against labels: every image's counts, in parallel, whoever made the predictions."""
+"""Score index PNGs, of a run or from anywhere, against labels: the counts of every image, in parallel."""
 
 import os
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from selfreg.data import Labels, Pair, Source, read_image, read_mask
-from selfreg.data.pairs import leads_out
+from selfreg.data import Labels, Pair, Source, index_table, read_image, read_mask
 from selfreg.evaluation import ImageResult, evaluate_image
-from selfreg.inference.predict import IMAGE_SUFFIXES
+from selfreg.inference.predict import IMAGE_SUFFIXES, prediction_path
 from selfreg.workers import map_in_processes
 
 # starting a process costs as much as scoring this many small images
@@ -22,10 +22,15 @@ _IMAGES_PER_PROCESS = 64
 
 @dataclass(frozen=True)
 class LabelFolder:
-    """A folder of index PNGs as a `Source`, for predictions that come from elsewhere.
+    """A folder of label maps as a `Source`, to score predictions that come from elsewhere.
 
-    `images` is the folder of the photographs, by the same names; without it they are grey. Raises ValueError where the
-    folder holds no PNG.
+    Args:
+        folder: Index PNGs, in subfolders too.
+        labels: Class names, void value and palette.
+        images: Folder of the photographs, by the same names; without it they are grey.
+
+    Raises:
+        ValueError: If the folder is missing or holds no PNG.
     """
 
     folder: Path
@@ -40,22 +45,22 @@ class LabelFolder:
 
     @cached_property
     def ids(self) -> Sequence[str]:
-        """Names of the label maps without suffix, in order; those in subfolders included, hidden files left out."""
+        """Relative paths of the label maps without suffix, sorted; hidden files are left out."""
         found = (path.relative_to(self.folder) for path in self.folder.rglob("*.png"))
-        return sorted(str(path.with_suffix("")) for path in found if not path.name.startswith("."))
+        return sorted(path.with_suffix("").as_posix() for path in found if not path.name.startswith("."))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, index: int) -> Pair:
-        """The photograph, or grey, and the label map."""
+        """The photograph (grey without `images`) and the label map."""
         name = self.ids[index]
         mask = read_mask(self.folder / f"{name}.png", self.labels)
         image = np.full((*mask.shape, 3), 200, np.uint8) if self.images is None else _read_beside(self.images, name)
         return Pair(image, mask)
 
 
-def _read_beside(folder: Path, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _read_beside(folder: Path, name: str) -> NDArray[np.uint8]:
     for suffix in IMAGE_SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file():
@@ -63,23 +68,44 @@ def _read_beside(folder: Path, name: str) -> np.ndarray[tuple[int, ...], np.dtyp
     raise ValueError(f"{folder}: holds no photograph for {name}")
 
 
-def prediction_path(folder: Path, image_id: str) -> Path:
-    """Where the class map of an image lies. Raises ValueError for an id that leads out of the folder."""
-    if leads_out(image_id):
-        raise ValueError(f"{folder}: the image id {image_id!r} leads out of this folder; rename the image")
-    return folder / f"{image_id}.png"
+def read_prediction(
+    folder: Path, image_id: str, labels: Labels, class_names: Sequence[str] | None = None
+) -> NDArray[np.uint8]:
+    """Read a class map.
+
+    Args:
+        folder: Folder of index PNGs.
+        image_id: Name of the image.
+        labels: The classes of the result.
+        class_names: The class names that the PNG's indices stand for, the same set in any order; those of `labels` by
+            default.
+
+    Returns:
+        (H, W) uint8 class indices of `labels`; 255 where nothing was predicted.
+
+    Raises:
+        ValueError: If the file is missing or unreadable, or holds any other value.
+    """
+    values = read_mask(prediction_path(folder, image_id), replace(labels, void=255))
+    if class_names is None or tuple(class_names) == tuple(labels.class_names):
+        return values
+    return index_table(class_names, labels.class_names)[values]
 
 
-def read_prediction(folder: Path, image_id: str, labels: Labels) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """A prediction (H, W) uint8; 255 means that nothing was predicted there. Raises ValueError for any other value."""
-    return read_mask(prediction_path(folder, image_id), replace(labels, void=255))
-
-
-def score_folder(source: Source, folder: Path, *, description: str = "scoring") -> list[ImageResult]:
+def score_folder(
+    source: Source, folder: Path, *, class_names: Sequence[str] | None = None, description: str = "scoring"
+) -> list[ImageResult]:
     """Every image's counts, in the order of the source.
 
-    Raises ValueError, before anything is counted, where a prediction is missing; and for one of another size than its
-    label or with a value that is no class.
+    Args:
+        source: The images with their labels.
+        folder: Index PNGs, named by the ids of the images.
+        class_names: The class names that the indices of the PNGs stand for; those of `source` by default.
+        description: What the progress bar says.
+
+    Raises:
+        ValueError: Before anything is counted, if a prediction is missing; and for a prediction of another size than
+            its label or with a value that is no class.
     """
     missing = [image_id for image_id in source.ids if not prediction_path(folder, image_id).is_file()]
     if missing:
@@ -88,18 +114,18 @@ def score_folder(source: Source, folder: Path, *, description: str = "scoring") 
         )
     processes = min(os.cpu_count() or 1, len(source) // _IMAGES_PER_PROCESS)
     scored = map_in_processes(
-        partial(_score_one, source, folder), range(len(source)), processes=processes, chunk_size=4
+        partial(_score_one, source, folder, class_names), range(len(source)), processes=processes, chunk_size=4
     )
     return list(track(scored, description, total=len(source), console=Console(stderr=True), transient=True))
 
 
-def _score_one(source: Source, folder: Path, index: int) -> ImageResult:
+def _score_one(source: Source, folder: Path, class_names: Sequence[str] | None, index: int) -> ImageResult:
     label = source.read(index).mask
-    image_id = source.ids[index]
-    prediction = read_prediction(folder, image_id, source.labels)
+    image_id, labels = source.ids[index], source.labels
+    prediction = read_prediction(folder, image_id, labels, class_names)
     if prediction.shape != label.shape:
         raise ValueError(
             f"{prediction_path(folder, image_id)}: has size {prediction.shape[1]} x {prediction.shape[0]}, its label "
             f"{label.shape[1]} x {label.shape[0]}; predict at the size of the label"
         )
-    return evaluate_image(prediction, label, source.labels.num_classes, background=source.labels.background)
+    return evaluate_image(prediction, label, labels.num_classes, background=labels.background)

@@ -1,51 +1,72 @@
 """The scores of a study's runs, measured once and kept beside each run."""
 
 import hashlib
-from importlib.metadata import version
-from zipfile import BadZipFile
+import io
 
 import numpy as np
 
-from selfreg.data import Source
+from selfreg.data import Source, in_class_order
 from selfreg.evaluation import resampled_scores
 from selfreg.evaluation.scores import Floats
 from selfreg.files import whole_file
-from selfreg.inference.evaluate import predict_source
+from selfreg.inference.kept_maps import inputs_of, predict_source
 from selfreg.inference.scoring import score_folder
 from selfreg.run import Run
+from selfreg.seals import digest_of_array, is_sealed, seal
 from selfreg.study.runner import PlannedRun
 
-_STAMP = "stamp"
+_SEAL_LENGTH = 64
+# an .npz is a ZIP archive: it ends with the length of its comment, two bytes, and the comment
+_NO_COMMENT, _SEAL_COMMENT = (0).to_bytes(2, "little"), _SEAL_LENGTH.to_bytes(2, "little")
 
 
-def kept_scores(planned: PlannedRun, run: Run, source: Source) -> dict[str, Floats]:
-    """What `resampled_scores` gives for a run that has ended, from `OUT/ARM/seed-S.npz` where it is there.
+def kept_scores(planned: PlannedRun, run: Run, source: Source, data: str) -> dict[str, Floats]:
+    """The resampled scores of a finished run, from `OUT/ARM/seed-S.npz` if that file is right.
 
-    The file is used only if it was made by this version from these weights and images; otherwise the run is predicted
-    and scored, and the file written anew.
+    The file carries a seal (see `selfreg.seals`) over the version, the weights, the configuration, the images, the
+    masks and its own content; otherwise the run is predicted and scored again, and the file is replaced.
+
+    Args:
+        planned: Where the scores are kept.
+        run: The finished run.
+        source: The validation split.
+        data: `digest_of_source(source)`.
+
+    Returns:
+        As `resampled_scores` gives them.
     """
-    stamp = _stamp_of(run, source)
-    known = _read(planned, stamp)
+    config = run.config()
+    source = in_class_order(source, run.info().class_names, f"{run.folder}: the run")
+    inputs = inputs_of(run, "last", config.validation)
+    known = _read(planned, inputs, data)
     if known is not None:
         return known
-    data = run.config().data
-    predictions = predict_source(run, source, data, data.val_split)
+    predictions = predict_source(run, source, config.data, config.data.val_split)
     scores = resampled_scores(score_folder(source, predictions, description=f"scoring {planned.name}"))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **scores)  # type: ignore[arg-type]
+    archive = buffer.getvalue()
     with whole_file(planned.scores_path) as temporary:
-        np.savez_compressed(temporary, **{_STAMP: np.array(stamp)}, **scores)  # type: ignore[arg-type]
+        temporary.write_bytes(archive[:-2] + _SEAL_COMMENT + seal(inputs, data, archive).encode())
     return scores
 
 
-def _stamp_of(run: Run, source: Source) -> str:
-    weights = hashlib.sha256(run.weights_path("last").read_bytes()).hexdigest()
-    images = hashlib.sha256("\n".join(source.ids).encode()).hexdigest()
-    return f"selfreg {version('selfreg')}, weights {weights}, images {images}"
+def digest_of_source(source: Source) -> str:
+    """SHA-256 of the names, images, masks and classes of a split."""
+    code = hashlib.sha256(repr(tuple(source.labels.class_names)).encode())
+    for index, image_id in enumerate(source.ids):
+        image, mask = source.read(index)
+        code.update(f"{image_id} {digest_of_array(image)} {digest_of_array(mask)}\n".encode())
+    return code.hexdigest()
 
 
-def _read(planned: PlannedRun, stamp: str) -> dict[str, Floats] | None:
-    try:
-        with np.load(planned.scores_path, allow_pickle=False) as file:
-            content = dict(file)
-    except (OSError, ValueError, EOFError, BadZipFile):
+def _read(planned: PlannedRun, inputs: str, data: str) -> dict[str, Floats] | None:
+    if not planned.scores_path.is_file():
         return None
-    return content if str(content.pop(_STAMP, "")) == stamp else None
+    content = planned.scores_path.read_bytes()
+    archive, found = content[: -_SEAL_LENGTH - 2] + _NO_COMMENT, content[-_SEAL_LENGTH:].decode("latin-1")
+    # nothing is unpacked before the seal has been checked
+    if not is_sealed(found, inputs, data, archive):
+        return None
+    with np.load(io.BytesIO(archive), allow_pickle=False) as file:
+        return dict(file)

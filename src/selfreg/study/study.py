@@ -23,7 +23,7 @@ from selfreg.run import Run
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
 from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.runner import PlannedRun, find_places, train_all
-from selfreg.study.score_cache import kept_scores
+from selfreg.study.score_cache import digest_of_source, kept_scores
 from selfreg.study.tables import markdown, print_study, study_page
 
 
@@ -62,7 +62,8 @@ def run_study(
         # seed by seed, so that a study cut off has whole pairs
         order = [planned[arm][index] for index in range(seeds) for arm in parsed]
         failures = train_all(order, places, console)
-        results = tuple(_measure(arm, planned[arm], source) for arm in parsed)
+        data = digest_of_source(source)
+        results = tuple(_measure(arm, planned[arm], source, data) for arm in parsed)
         result = StudyResult(study, len(source), all_seeds, results, failures)
         _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
@@ -93,7 +94,7 @@ def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
     return planned
 
 
-def _measure(arm: StudyArm, planned: Sequence[PlannedRun], source: Source) -> ArmResult:
+def _measure(arm: StudyArm, planned: Sequence[PlannedRun], source: Source, data: str) -> ArmResult:
     """Predict (where not done yet) and score the runs of an arm that have ended."""
     scores, seconds, curves = {}, {}, []
     for each in planned:
@@ -101,7 +102,7 @@ def _measure(arm: StudyArm, planned: Sequence[PlannedRun], source: Source) -> Ar
             continue
         # its network is that of the study's own configuration
         run = Run.open(each.folder, allow_code=True)
-        scores[each.seed] = kept_scores(each, run, source)
+        scores[each.seed] = kept_scores(each, run, source, data)
         summary = run.summary() or {}
         if not summary.get("resumed"):
             seconds[each.seed] = float(summary["seconds"])

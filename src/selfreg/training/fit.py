@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgr
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from selfreg.config import Config
-from selfreg.data import Source
+from selfreg.data import Source, in_class_order
 from selfreg.data.source import HasFiles, item_name
 from selfreg.messages import one_line, raised_in
 from selfreg.opening import build_from_config, input_statistics, open_split, open_training_split
@@ -77,11 +77,10 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
             held.enter_context(started.lock())
         train_source, val_source = _open_splits(config)
         info = started.info() if started is not None else describe(config, train_source)
-        if len(info.class_names) != train_source.labels.num_classes:
-            raise ValueError(
-                f"{folder}: was started with {len(info.class_names)} classes, the data have "
-                f"{train_source.labels.num_classes}; use the run's own data, or train into another --out"
-            )
+        # the data of a resumed run may name its classes in another order
+        owner = f"{folder}: the run"
+        train_source = in_class_order(train_source, info.class_names, owner)
+        val_source = in_class_order(val_source, info.class_names, owner)
         checkpoint = started.state_to_resume() if started is not None else None
         task, loaders = _prepare(config, info, train_source, val_source, trainer)
         if started is None and first:
@@ -115,9 +114,8 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, loaders: tuple[Any, Any], c
 def _open_splits(config: Config) -> tuple[Source, Source]:
     train_source = open_training_split(config)
     val_source = open_split(config, config.data.val_split)
-    if train_source.labels.class_names != val_source.labels.class_names:
-        raise ValueError(f"the splits {config.data.train_split} and {config.data.val_split} have different classes")
-    return train_source, val_source
+    owner = f"{config.data.val_split}: the split {config.data.train_split}"
+    return train_source, in_class_order(val_source, train_source.labels.class_names, owner)
 
 
 def describe(config: Config, source: Source) -> RunInfo:
@@ -186,7 +184,7 @@ def _trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
     if progress_bar:
         callbacks.append(RichProgressBar(leave=True))
     # a resumed run logs beside the interrupted one, which the CSV logger would otherwise delete
-    attempt = f"attempt_{len(run.attempts())}"
+    attempt = run.next_attempt
     logs = str(run.log_folder)
     return L.Trainer(
         accelerator=training.accelerator,

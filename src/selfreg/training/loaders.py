@@ -50,6 +50,7 @@ def validation_loader(
     """
     if len(source) < world_size:
         raise ValueError(f"{len(source)} images to validate on do not give each of {world_size} processes one")
-    images = EvaluationSet(source, info.mean, info.std, short_side=config.data.short_side)
+    # in their own size: `data.short_side` is applied where they are predicted
+    images = EvaluationSet(source, info.mean, info.std)
     share = Subset(images, range(rank, len(images), world_size))
     return DataLoader(share, batch_size=1, num_workers=config.training.workers)

@@ -170,9 +170,12 @@ class SegmentationTask(L.LightningModule):
         return segmentation_loss(class_map, masks, class_weights=self.class_weights, confidence=confidence)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
-        """Add one batch to the confusion matrix, at the labels' own resolution."""
-        logits = Predictor.network_logits(self.network, batch["image"], size=batch["mask"].shape[-2:])
-        self.confusion.update(logits.argmax(1), batch["mask"])
+        """Add one image to the confusion matrix, predicted as `selfreg evaluate` does, at its own resolution."""
+        settings, short_side = self.config.validation.model_dump(), self.config.data.short_side
+        # the images are normalised already
+        predictor = Predictor(self.network, (0.0,), (1.0,), short_side=short_side, device=None, **settings)
+        for image, mask in zip(batch["image"], batch["mask"], strict=True):
+            self.confusion.update(predictor.class_map(image.unsqueeze(0)), mask)
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and pixel accuracy of the whole split."""

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from selfreg.files import remove_leftovers, write_text
+from selfreg.seals import digest_of_file
 from selfreg.weak.tagged import TaggedImages
 
 # to be increased whenever the files of a stage change their meaning
@@ -75,13 +76,8 @@ def key_of(*parts: Any) -> str:
 
 
 def data_key(tagged: TaggedImages) -> str:
-    """Return a key of the images and tags: names, tags and contents of the files; the folder may be moved."""
+    """A key of the images and tags: names, tags and contents, so that a folder may be moved but not changed."""
     source: Any = tagged.source
-    contents = [_digest(source.files(index).image) for index in range(len(tagged))]
+    contents = [digest_of_file(source.files(index).image) for index in range(len(tagged))]
     tags = [tagged.classes_of(index) for index in range(len(tagged))]
     return key_of(tagged.labels.class_names, list(zip(tagged.ids, contents, tags, strict=True)))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
