@@ -90,6 +90,7 @@ def test_every_key_is_documented() -> None:
         "network",
         "method",
         "training",
+        "validation",
         "classifier",
         "cam",
     }
