@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels
-from selfreg.data.source import HasConfidence, HasFiles, HasTags, Pair, Source
+from selfreg.data.source import HasConfidence, HasFiles, HasTags, HasUnreadFiles, Pair, Source
 
 
 class ReorderedClasses:
@@ -33,6 +33,8 @@ class ReorderedClasses:
         # set only where the source has them: a source is asked for its abilities by these names
         if isinstance(source, HasFiles):
             self.files = source.files
+        if isinstance(source, HasUnreadFiles):
+            self.unread = source.unread
         if isinstance(source, HasConfidence):
             self.confidence = source.confidence
         if isinstance(source, HasTags):
