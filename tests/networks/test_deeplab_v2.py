@@ -21,6 +21,16 @@ def test_the_last_two_stages_are_dilated_by_2_and_4() -> None:
     assert [block.conv2.dilation[0] for block in model["layer4"]] == [2, 4, 4]
 
 
+def test_the_output_stride_is_an_option() -> None:
+    with torch.device("meta"):
+        network = DeepLabV2("resnet18", 3, output_stride=16)
+        features = network.backbone(torch.zeros(1, 3, 96, 64))
+    assert [tuple(stage.shape[2:]) for stage in features] == [(48, 32), (24, 16), (12, 8), (6, 4), (6, 4)]
+    assert [block.conv1.dilation[0] for block in network.backbone.model["layer4"]] == [1, 2]
+    with pytest.raises(ValueError, match="cannot be built at output stride 12"):
+        DeepLabV2("resnet18", 3, output_stride=12)
+
+
 def test_dilation_computes_what_the_strided_backbone_computes_on_a_denser_grid() -> None:
     torch.manual_seed(0)
     strided = timm.create_model("resnet50", features_only=True).eval()

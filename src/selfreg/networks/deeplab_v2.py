@@ -33,19 +33,28 @@ class DilatedClassifiers(nn.Module):
 
 
 class DeepLabV2(nn.Module):
-    """DeepLab-v2 (Chen et al., TPAMI 2018, arXiv 1606.00915): the network of the weakly supervised experiments.
+    """DeepLab-v2, the network of the weakly supervised experiments.
 
     Images (N, 3, H, W) float32 to logits (N, num_classes, H, W): a ResNet at output stride 8 (layer3 dilated by 2,
     layer4 by 4), the sum of four 3x3 convolutions with dilations 6, 12, 18 and 24, bilinear resizing to the image.
 
-    backbone: a timm ResNet ("resnet101", "resnet50"); others that know output strides work, too. num_classes: K.
-    pretrained: load timm's ImageNet weights. scales: with (1.0, 0.75, 0.5) the image is seen at three scales, in
-    training and evaluation, and the logits are the element-wise maximum, taken at stride 8 (the paper's multi-scale
-    inputs; three times the memory and about twice the time).
-
     Taps: all stages of the backbone but the last, which the classifiers read (for a ResNet strides 2, 4, 8, 8). Unlike
     the paper's Caffe ResNet, timm's has the stride of a stage in its 3x3 convolution, so the first block of a dilated
     stage keeps the dilation before it: that way ImageNet weights compute what they were trained to.
+
+    Args:
+        backbone: A timm ResNet ("resnet101", "resnet50"), or another network of timm that takes output strides.
+        num_classes: K.
+        pretrained: Load timm's ImageNet weights.
+        scales: With (1.0, 0.75, 0.5) the image is seen at three scales, in training and evaluation, and the logits are
+            the element-wise maximum, taken at the output stride (the paper's multi-scale inputs; three times the memory
+            and about twice the time).
+        output_stride: 8 as published, or 16 as in the authors' demonstration of self-regulation (layer4 dilated by 2).
+
+    Raises:
+        ValueError: If the scales do not begin with 1.0, or the backbone cannot be built at this output stride.
+
+    Source: Chen et al., "DeepLab", TPAMI 2018, arXiv 1606.00915.
     """
 
     def __init__(
@@ -55,12 +64,13 @@ class DeepLabV2(nn.Module):
         pretrained: bool = False,
         *,
         scales: Sequence[float] = (1.0,),
+        output_stride: int = 8,
     ) -> None:
         super().__init__()
         if not scales or scales[0] != 1.0:
             raise ValueError(f"scales must begin with 1.0, the image itself; got {tuple(scales)}")
         self.scales = tuple(scales)
-        self.backbone = DilatedBackbone(backbone, pretrained, output_stride=8)
+        self.backbone = DilatedBackbone(backbone, pretrained, output_stride=output_stride)
         *shallow, deepest = self.backbone.channels
         self.classifiers = DilatedClassifiers(deepest, num_classes, rates=(6, 12, 18, 24))
         self.taps = tuple(f"backbone.stages.{i}" for i in range(len(shallow)))
