@@ -12,10 +12,12 @@ import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import relu
 
 from selfreg.config import load_config
 from selfreg.opening import open_split
+from selfreg.regulation import MultiExit
 from selfreg.run import Run
 from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader, validation_loader
@@ -203,3 +205,29 @@ def test_shared_batch_norms_keep_the_activations_and_the_names_of_timm() -> None
     # without other processes the statistics are those of this one
     assert torch.equal(shared(images), expected)
     assert list(shared.state_dict()) == names
+
+
+def test_shared_batch_norms_keep_the_hooks_of_taps() -> None:
+    class Functional(nn.Module):
+        """Activates in its forward pass, so that what can be tapped is the batch norm."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+            self.conv2, self.bn2 = nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8)
+            self.head = nn.Conv2d(8, 4, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.head(relu(self.bn2(self.conv2(relu(self.bn1(self.conv1(images)))))))
+            return logits
+
+    model = MultiExit(Functional(), 4, ["bn1", "bn2"], image_size=(32, 32))
+    images = torch.randn(2, 3, 32, 32)
+    expected = model(images)
+    shared = share_batch_norm(model)
+    assert isinstance(shared, MultiExit)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in shared.network.modules()) == 2
+    for found, wanted in zip(shared(images).class_maps, expected.class_maps, strict=True):
+        torch.testing.assert_close(found, wanted)
+    released = shared.release()
+    assert not any(module._forward_hooks for module in released.modules())

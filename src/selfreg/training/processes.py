@@ -43,9 +43,16 @@ def check_strategy(trainer: L.Trainer, name: str) -> None:
 def share_batch_norm(model: nn.Module) -> nn.Module:
     """Let every batch norm of a model use the statistics of all processes' images; parameters and names stay.
 
-    timm's conversion keeps the activation that its norm layers hold, which torch's would drop. On GPUs only.
+    timm's conversion keeps the activation that its norm layers hold, which torch's would drop. Neither keeps hooks, by
+    which the exits of a tapped batch norm get its output: the new layers take over those of the old ones. On GPUs only.
     """
-    return cast(nn.Module, convert_sync_batchnorm(model))
+    before = dict(model.named_modules(remove_duplicate=False))
+    converted = cast(nn.Module, convert_sync_batchnorm(model))
+    for name, module in converted.named_modules(remove_duplicate=False):
+        if module is not before[name]:
+            # the same dictionaries, so that the handles of the hooks still remove them
+            vars(module).update({key: hooks for key, hooks in vars(before[name]).items() if "_hooks" in key})
+    return converted
 
 
 @contextmanager
