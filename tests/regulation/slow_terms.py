@@ -14,13 +14,15 @@ def log_softmax(logits: Array) -> Array:
     return result
 
 
-def upsample(maps: Array, height: int, width: int) -> Array:
-    """Bilinear, align_corners=False, of (N, K, h, w)."""
+def upsample(maps: Array, height: int, width: int, corners: bool = False) -> Array:
+    """Bilinear, of (N, K, h, w): the outer edges of the grids coincide, or with `corners` the corner cells' centres."""
     out = np.zeros((*maps.shape[:2], height, width))
     for y in range(height):
         for x in range(width):
             sy = max((y + 0.5) * maps.shape[2] / height - 0.5, 0)
             sx = max((x + 0.5) * maps.shape[3] / width - 0.5, 0)
+            if corners:
+                sy, sx = y * (maps.shape[2] - 1) / (height - 1), x * (maps.shape[3] - 1) / (width - 1)
             top, left = int(sy), int(sx)
             bottom, right = min(top + 1, maps.shape[2] - 1), min(left + 1, maps.shape[3] - 1)
             dy, dx = sy - top, sx - left
@@ -125,7 +127,8 @@ def terms(
     def counts_at(maps: Array) -> Array:
         return cells(labels, num_classes, maps.shape[2], maps.shape[3], ignore, weight)
 
-    at_label_size = [upsample(maps, height, width) for maps in class_maps]
+    corners = at_labels and variant == "authors"
+    at_label_size = [upsample(maps, height, width, corners) for maps in class_maps]
     *exits, own = at_label_size if at_labels else [*class_maps[:-1], class_maps[-1]]
     segmentation = sum(cross_entropy(maps, counts_at(maps)) for maps in exits)
     segmentation += cross_entropy(at_label_size[-1], counts_at(at_label_size[-1]))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,6 +61,7 @@ def total(given: ExitOutputs, labels: Tensor, variant: Any = "distill", **option
 def test_every_term_equals_the_slow_oracle(
     variant: Any, resolution: Any, temperature: float, window: int, average: Any
 ) -> None:
+    temperature = 1.0 if variant == "authors" else temperature
     given, labels = outputs(1), batch(1)
     confidence = torch.rand(2, 8, 8, dtype=torch.float64) + 0.5
     for weight in (None, confidence):
@@ -389,6 +391,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
         ({"exit_resolution": "half"}, "exit_resolution must be one of"),
         ({"warm_up_shape": "cosine"}, "warm_up_shape must be one of"),
         ({"temperature": 0.0}, "temperature must be finite and above 0, not 0.0"),
+        ({"variant": "authors", "temperature": 2.0}, "temperature 2.0 has no effect on the variant authors"),
         ({"local_presence_window": 0}, "local_presence_window must be a number of pixels, at least 1, not 0"),
         ({"local_presence_average": "window"}, "local_presence_average must be one of class, pair"),
         ({"sr_f_weight": -1.0}, "sr_f_weight must be finite and at least 0, not -1.0"),
@@ -403,3 +406,51 @@ def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_features_are_asked_for_by_name() -> None:
     with pytest.raises(ValueError, match="features=True"):
         total(outputs()._replace(features=[]), batch(), "feature")
+
+
+def test_the_loss_of_the_own_output_can_be_any_callable() -> None:
+    given, labels = tracked(outputs(18)), batch(18)
+    dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=VOID)
+    plain = SelfRegulation()(given, labels, 1.0)
+    found = SelfRegulation(own_loss=dice)(given, labels, 1.0)
+    torch.testing.assert_close(found.per_exit["segmentation"][:-1], plain.per_exit["segmentation"][:-1])
+    torch.testing.assert_close(found.per_exit["segmentation"][-1], dice(given.class_maps[-1], labels).detach())
+    gradients = torch.autograd.grad(found.segmentation, given.class_maps[-1])
+    torch.testing.assert_close(gradients, torch.autograd.grad(dice(given.class_maps[-1], labels), given.class_maps[-1]))
+
+
+def test_an_own_loss_sees_logits_at_label_resolution_and_the_confidence() -> None:
+    seen: list[Any] = []
+
+    def own_loss(logits: Tensor, labels: Tensor, confidence: Tensor | None = None) -> Tensor:
+        seen.append((logits.shape, labels.shape, confidence))
+        return logits.mean()
+
+    given, labels, confidence = outputs(19, grids=((4, 4), (2, 2))), batch(19), torch.ones(2, 8, 8)
+    SelfRegulation(own_loss=own_loss)(given, labels, 0.0)
+    SelfRegulation(own_loss=own_loss)(given, labels, 0.0, confidence=confidence)
+    assert seen == [((2, K, 8, 8), (2, 8, 8), None), ((2, K, 8, 8), (2, 8, 8), confidence)]
+    with pytest.raises(ValueError, match=r"own_loss must give a scalar, not \(2, 8, 8\)"):
+        SelfRegulation(own_loss=lambda logits, _: logits[:, 0])(given, labels, 0.0)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_terms_of_each_exit_make_up_the_term(variant: Any, reduction: Any) -> None:
+    given, labels = outputs(20), batch(20)
+    terms = total(given, labels, variant, reduction=reduction)
+    exits = {"segmentation": 4, "classification": 4, "local_presence": 4, "sr_f": 3, "sr_l": 3}
+    assert {name: len(values) for name, values in terms.per_exit.items()} == exits
+    for name, values in terms.per_exit.items():
+        torch.testing.assert_close(values.sum() if reduction == "sum" else values.mean(), terms.raw()[name])
+        assert not values.requires_grad
+    assert set(SelfRegulation(variant)(given, labels, 0.0).per_exit) == {"segmentation", "classification"}
+
+
+def test_each_value_of_a_term_is_of_the_exit_that_it_is_listed_for() -> None:
+    given, labels = outputs(21), batch(21)
+    changed = [*given.class_maps]
+    changed[1] = changed[1] + torch.randn_like(changed[1])
+    before, after = (total(each, labels).per_exit for each in (given, given._replace(class_maps=changed)))
+    different = {name: (before[name] != after[name]).nonzero().flatten().tolist() for name in before}
+    assert different == {"segmentation": [1], "classification": [], "local_presence": [1], "sr_f": [0], "sr_l": [1]}

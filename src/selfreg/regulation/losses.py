@@ -203,11 +203,11 @@ def common_grid(first: Tensor, second: Tensor) -> tuple[int, int]:
     return min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1])
 
 
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring (N, C, h, w) to another grid bilinearly (align_corners=False)."""
+def resize_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Bring (N, C, h, w) to another grid bilinearly."""
     if grid(logits) == size:
         return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
 
 
 def average_cells(maps: Tensor, size: tuple[int, int]) -> Tensor:

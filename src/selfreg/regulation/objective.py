@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -17,12 +18,20 @@ TERMS = ("segmentation", "classification", "local_presence", "sr_f", "sr_l")
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The terms of one step, scalars: raw ones after the reduction over exits, and the weighted total.
+    """The terms of one step: scalars after the reduction over exits, and the weighted total.
 
-    segmentation, classification: the two parts of the multi-exit loss; local_presence: which classes occur in each
-    window; sr_f: shallow teaches deep; sr_l: deep teaches shallow; total = b * segmentation + a * classification +
-    w(t) * (l_P * local_presence + l_F * sr_f + l_L * sr_l). A term whose weight is 0 (during warm-up, too) is not
-    computed and reads 0. weights: the factor of each raw term in the total, w(t) included.
+    A term whose weight is 0 (also during the warm-up) is not computed and is 0.
+
+    Attributes:
+        segmentation: Pixel-wise part of the multi-exit loss.
+        classification: Image-level part of the multi-exit loss.
+        local_presence: Which classes occur in each window.
+        sr_f: Shallow teaches deep.
+        sr_l: Deep teaches shallow.
+        total: b * segmentation + a * classification + w(t) * (l_P * local_presence + l_F * sr_f + l_L * sr_l).
+        weights: Factor of each term in the total, w(t) included.
+        per_exit: The values of each computed term before the reduction, shape (exits,), detached, shallow to deep: all
+            N exits, but for sr_f, which has no value for exit 1 (the teacher), and sr_l, which has none for exit N.
     """
 
     segmentation: Tensor
@@ -32,6 +41,7 @@ class LossTerms:
     sr_l: Tensor
     total: Tensor
     weights: dict[str, float] = field(default_factory=dict)
+    per_exit: dict[str, Tensor] = field(default_factory=dict)
 
     def raw(self) -> dict[str, Tensor]:
         """The unweighted terms by name, total left out."""
@@ -72,15 +82,31 @@ class SelfRegulation(MethodOptions):
         variant: One of the four above; the only positional argument. All other options are those of `MethodOptions`.
         ignore_index: Label that counts as no class.
         class_weights: Weights of the classes in the segmentation term, shape (K,), or None.
+        own_loss: Loss of the network's own output in place of cross-entropy (Dice, OHEM, focal, ...), or None. It is
+            called with logits (N, K, H, W) float32 at label resolution and labels (N, H, W), and with `confidence=` too
+            where the step has one, and gives a scalar; it has to leave out void and to weight classes itself. The exits
+            keep cross-entropy.
 
     Raises:
         ValueError: If an option is unknown or out of range.
+
+    Example:
+        >>> import selfreg, torch
+        >>> network = selfreg.build_network("timm:resnet10t", num_classes=3)
+        >>> model = selfreg.MultiExit(network, num_classes=3).train()
+        >>> objective = selfreg.SelfRegulation(ignore_index=255, local_presence_weight=0.0)
+        >>> images, masks = torch.randn(2, 3, 64, 96), torch.randint(3, (2, 64, 96))
+        >>> terms = objective(model(images), masks, progress=0.5)
+        >>> terms.total.backward()
+        >>> [name for name, value in terms.weighted().items() if value > 0]
+        ['segmentation', 'classification', 'sr_f', 'sr_l']
 
     Source: the paper, except for D_P and `verified`.
     """
 
     ignore_index: int = 255
     class_weights: Tensor | None = None
+    own_loss: Callable[..., Tensor] | None = None
 
     def __call__(
         self,
@@ -127,6 +153,7 @@ class SelfRegulation(MethodOptions):
             labels,
             ignore_index=self.ignore_index,
             class_weights=self.class_weights,
+            own_loss=self.own_loss,
             image_labels=image_labels,
             confidence=confidence,
         )
@@ -140,13 +167,17 @@ class SelfRegulation(MethodOptions):
             "segmentation": step.segmentation,
         }
         total = _keep_graph(outputs)
-        raw: dict[str, Tensor] = {}
+        raw = {name: torch.zeros_like(total) for name in TERMS}
+        per_exit: dict[str, Tensor] = {}
         for name, term in computed.items():
-            raw[name] = self._reduce(term(), total) if weights[name] > 0 else torch.zeros_like(total)
+            if weights[name] > 0:
+                values = term()
+                raw[name] = self._reduce(values, total)
+                per_exit[name] = torch.stack(values).detach() if values else total.new_zeros(0)
         for name, weight in weights.items():
             if weight > 0:
                 total = total + weight * raw[name]
-        return LossTerms(**raw, total=total, weights=weights)
+        return LossTerms(**raw, total=total, weights=weights, per_exit=per_exit)
 
     def _reduce(self, values: list[Tensor], zero: Tensor) -> Tensor:
         total = sum(values, start=zero)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -30,12 +32,14 @@ class Step:
         *,
         ignore_index: int,
         class_weights: Tensor | None,
+        own_loss: Callable[..., Tensor] | None,
         image_labels: Tensor | None,
         confidence: Tensor | None,
     ) -> None:
         self.options = options
         self.at_label_resolution = options.exit_resolution == "label"
         self.ignore_index = ignore_index
+        self.own_loss = own_loss
         self.labels = labels
         self.image_labels = image_labels
         self.confidence = confidence
@@ -43,7 +47,8 @@ class Step:
         self.features = outputs.features
         maps = [losses.full_precision(class_map) for class_map in outputs.class_maps]
         if self.at_label_resolution:
-            maps = [losses.resize_logits(class_map, grid(labels)) for class_map in maps]
+            corners = options.variant == "authors"  # as in their code
+            maps = [losses.resize_logits(class_map, grid(labels), align_corners=corners) for class_map in maps]
         self.maps = maps
         self.last = len(maps) - 1
         self.own_map = None if outputs.own_map is None else losses.full_precision(outputs.own_map)
@@ -62,7 +67,7 @@ class Step:
 
     def segmentation(self) -> list[Tensor]:
         """b's term: every exit against the labels, the network's own output last and always at label resolution."""
-        return [self._exit_segmentation(index) for index in range(self.last)] + [self._at_labels(self.maps[self.last])]
+        return [self._exit_segmentation(index) for index in range(self.last)] + [self._own_segmentation()]
 
     def classification(self) -> list[Tensor]:
         """a's term: every exit's image logits against the tags, or against the classes found in the labels."""
@@ -104,6 +109,16 @@ class Step:
         if self.class_weights is None:
             return losses.ratio(self._cell_cross_entropy(index, size, 1.0).sum(), counts.sum())
         return losses.cell_segmentation_loss(self._log_probabilities(index, size, 1.0), counts)
+
+    def _own_segmentation(self) -> Tensor:
+        if self.own_loss is None:
+            return self._at_labels(self.maps[self.last])
+        logits = losses.resize_logits(self.maps[self.last], grid(self.labels))
+        known = {} if self.confidence is None else {"confidence": self.confidence}
+        loss = self.own_loss(logits, self.labels, **known)
+        if loss.ndim:
+            raise ValueError(f"own_loss must give a scalar, not {tuple(loss.shape)}: take its mean")
+        return loss
 
     def _at_labels(self, class_map: Tensor) -> Tensor:
         return losses.segmentation_loss(
