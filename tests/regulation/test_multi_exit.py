@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models import segmentation
 
 from regulation.small import Small
-from selfreg.regulation import Exit, ExitOutputs, MultiExit, SelfRegulation, find_taps
+from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, SeparableExit, Tap, find_taps, main_output
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -43,7 +45,7 @@ def test_the_own_map_is_the_class_map_before_the_final_upsampling() -> None:
 
 
 def test_features_come_in_one_width_for_every_exit() -> None:
-    outputs = wrapper(features=True, width=8)(IMAGES)
+    outputs = wrapper(features=True, exit_width=8)(IMAGES)
     assert [features.shape[1] for features in outputs.features] == [8] * 4
     assert wrapper()(IMAGES).features == []
 
@@ -130,12 +132,12 @@ def test_one_class_is_refused() -> None:
 
 @pytest.mark.parametrize("width", [0, 6, -4])
 def test_a_width_that_the_exits_cannot_divide_is_refused(width: int) -> None:
-    with pytest.raises(ValueError, match="width must be a multiple of 4"):
-        wrapper(width=width)
+    with pytest.raises(ValueError, match="exit_width must be"):
+        wrapper(exit_width=width)
 
 
 def test_a_tap_at_full_resolution_leaves_no_pixel_out() -> None:
-    exit_ = Exit(1, 2, width=4, step=4).eval()
+    exit_ = SeparableExit(1, 2, width=4, step=4).eval()
     image = torch.randn(1, 1, 16, 16, requires_grad=True)
     torch.autograd.backward(exit_.spatial[0](torch.nn.functional.relu(image)).abs().sum() + 0 * image.sum())
     assert image.grad is not None
@@ -160,3 +162,156 @@ def test_training_by_regulation_fits_a_batch() -> None:
             optimizer.step()
             segmentation.append(terms.segmentation.item())
         assert segmentation[-1] < 0.5 * segmentation[0], variant
+
+
+def test_the_own_map_of_a_head_that_runs_twice_is_that_of_the_run_that_is_upsampled() -> None:
+    class Shared(Small):
+        """The head classifies a coarser map too, before the one of the output or after it."""
+
+        coarse_last = False
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.stage3(self.stage2(self.stage1(images)))
+            if not self.coarse_last:
+                self.head(nn.functional.avg_pool2d(features, 2))
+            logits = self.head(features)
+            if self.coarse_last:
+                self.head(nn.functional.avg_pool2d(features, 2))
+            return nn.functional.interpolate(logits, size=images.shape[2:], mode="bilinear")
+
+    for coarse_last in (False, True):
+        network = Shared()
+        network.coarse_last = coarse_last
+        outputs = MultiExit(network, 3, image_size=(32, 32))(IMAGES)
+        assert outputs.own_map is not None
+        expected = nn.functional.interpolate(outputs.own_map, size=(32, 32), mode="bilinear")
+        torch.testing.assert_close(outputs.logits, expected)
+
+
+def test_a_head_that_runs_less_often_than_it_did_is_an_error() -> None:
+    class Fading(Small):
+        twice = True
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.stage3(self.stage2(self.stage1(images)))
+            if self.twice:
+                self.head(features * 2)
+            return nn.functional.interpolate(self.head(features), size=images.shape[2:], mode="bilinear")
+
+    network = Fading()
+    model = MultiExit(network, 3, image_size=(32, 32))
+    network.twice = False
+    with pytest.raises(RuntimeError, match="ran the module 'head' 1 times; its exit needs run 2"):
+        model(IMAGES)
+    assert model._record.outputs == {}
+
+
+@pytest.mark.parametrize("taps", [["stage2", "stage1"], ["stage1", "stage3", "stage2"], ["stage2.2", "stage2.0"]])
+def test_taps_listed_deep_before_shallow_are_refused(taps: list[str]) -> None:
+    for given in (taps, find_taps(Small(), (32, 32), names=taps)):
+        with pytest.raises(ValueError, match="lies before .* in the network: list the taps shallow to deep"):
+            wrapper(taps=given)
+
+
+def test_elements_of_a_list_are_ordered_by_stride_and_not_by_position() -> None:
+    class DeepFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Small()
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            first = self.inner.stage1(images)
+            return [self.inner.stage3(self.inner.stage2(first)), first]
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head = DeepFirst(), nn.Conv2d(16, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.encoder(images)[0])
+            return logits
+
+    model = MultiExit(Network(), 3, ["encoder@1", "encoder@0"], image_size=(32, 32))
+    assert [tap.stride for tap in model.taps] == [2, 8]
+    with pytest.raises(ValueError, match="'encoder@1' lies before 'encoder@0'"):
+        MultiExit(Network(), 3, ["encoder@0", "encoder@1"], image_size=(32, 32))
+
+
+def test_the_main_output_of_exit_outputs_is_the_networks_own() -> None:
+    outputs = wrapper()(IMAGES)
+    assert outputs.logits is outputs.class_maps[-1]
+    assert main_output(outputs) is outputs.class_maps[-1]
+
+
+class Checkpointed(Small):
+    """Its second stage, which is tapped, runs under reentrant activation checkpointing."""
+
+    reentrant = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Any = checkpoint(self.stage2, self.stage1(images), use_reentrant=self.reentrant)
+        logits: Tensor = self.head(self.stage3(features))
+        return logits
+
+
+def test_a_tap_inside_reentrant_checkpointing_is_refused_with_the_remedy() -> None:
+    network = Checkpointed()
+    model = MultiExit(network, 3, image_size=(32, 32))
+    with pytest.raises(RuntimeError, match="'stage2' ran without gradients.*use_reentrant=False"):
+        model(IMAGES)
+    assert model._record.outputs == {}
+    with torch.no_grad():
+        assert isinstance(model(IMAGES), ExitOutputs)
+    network.reentrant = False
+    torch.autograd.backward(model(IMAGES).class_maps[1].sum())
+    assert network.stage2[0].weight.grad is not None
+
+
+def test_a_frozen_stage_that_runs_without_gradients_keeps_its_exit() -> None:
+    class Frozen(Small):
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                features = self.stage2(self.stage1(images))
+            logits: Tensor = self.head(self.stage3(features))
+            return logits
+
+    network = Frozen()
+    network.stage1.requires_grad_(False)
+    network.stage2.requires_grad_(False)
+    taps = ["stage1", "stage2.2", "stage3"]  # the second one is a ReLU: what encloses it tells that it is frozen
+    assert isinstance(MultiExit(network, 3, taps, image_size=(32, 32))(IMAGES), ExitOutputs)
+
+
+def test_every_exit_can_be_watched_in_eval_mode() -> None:
+    model = wrapper().eval()
+    ran = [tensor.clone() for tensor in model.exits.buffers()]
+    with torch.no_grad():
+        outputs = model.exit_outputs(IMAGES)
+        assert torch.equal(outputs.logits, model(IMAGES))
+    assert len(outputs.class_maps) == 4
+    assert all(torch.equal(before, after) for before, after in zip(ran, model.exits.buffers(), strict=True))
+    assert model._record.outputs == {}
+
+
+def torchvision_network(num_classes: int = 3) -> nn.Module:
+    network: nn.Module = segmentation.fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=True
+    )
+    return network
+
+
+def test_the_auxiliary_head_of_torchvision_is_an_exit() -> None:
+    network = torchvision_network()
+    model = MultiExit(network, 3, image_size=(64, 64))
+    assert model.taps[-1] == Tap("aux_classifier", 8, 3, "NCHW", is_class_map=True)
+    assert [tap.name for tap in model.taps[:-1]] == [f"backbone.{n}" for n in ("relu", "layer1", "layer2", "layer3")]
+    terms = SelfRegulation()(model(torch.randn(2, 3, 64, 64)), torch.zeros(2, 64, 64, dtype=torch.int64), 0.0)
+    torch.autograd.backward(terms.total)
+    head: Any = network.get_submodule("aux_classifier")
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in head.parameters())
+
+
+def test_an_auxiliary_head_that_is_not_tapped_is_said_to_stay_untrained() -> None:
+    with pytest.warns(UserWarning, match="'aux_classifier' is not among the taps, so that no loss trains it"):
+        MultiExit(torchvision_network(), 3, ["backbone.layer1"], image_size=(64, 64))

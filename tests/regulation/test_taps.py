@@ -180,13 +180,13 @@ def test_the_class_map_before_the_final_upsampling_is_found(align_corners: bool)
     network = nn.Sequential(
         block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
     )
-    assert find_own_map(network, 3, (32, 32)) == "1"
+    assert find_own_map(network, 3, (32, 32)) == ("1", 0)
 
 
 def test_a_class_map_that_is_changed_on_its_way_out_is_not_taken_for_it() -> None:
     head = nn.Conv2d(8, 3, 1)
     changed = nn.Sequential(block(3, 8, 2), head, nn.Tanh(), nn.Upsample(scale_factor=2, mode="bilinear"))
-    assert find_own_map(changed, 3, (32, 32)) == "2"
+    assert find_own_map(changed, 3, (32, 32)) == ("2", 0)
     nearest = nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2))
     assert find_own_map(nearest, 3, (32, 32)) is None
     assert find_own_map(nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1)), 3, (32, 32)) is None

@@ -127,6 +127,7 @@ def test_every_arm_starts_from_the_same_network(tmp_path: Path) -> None:
         ("mea+f", ("sr_f",)),
         ("mea+l", ("sr_l",)),
         ("mea+p", ("local_presence",)),
+        ("sr", ("sr_f", "sr_l")),
         ("full", ("sr_f", "sr_l", "local_presence")),
     ],
 )

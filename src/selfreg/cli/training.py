@@ -91,7 +91,9 @@ def study(
     config: Annotated[Path, typer.Argument(help="YAML configuration.")],
     arms: Annotated[
         str,
-        typer.Option(help="base, mea, mea+f, mea+l, mea+p, full, or NAME:section.key=value,...; commas between them."),
+        typer.Option(
+            help="base, mea, mea+f, mea+l, mea+p, sr, full, or NAME:section.key=value,...; commas between them."
+        ),
     ] = "base,mea,mea+f,mea+l,mea+p,full",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm; seeds count up from the configuration's.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-study].")] = None,

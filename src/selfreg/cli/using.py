@@ -7,6 +7,7 @@ import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AllowCode, AsJson, Shard, Which, numbers, print_json, weights_named
+from selfreg.regulation.options import PROBE_SIZE
 
 
 @app.command()
@@ -63,7 +64,7 @@ def export(
 def taps(
     network: Annotated[str, typer.Argument(help="e.g. smp:DeepLabV3Plus/resnet50 or timm:hrnet_w18.")],
     num_classes: Annotated[int, typer.Option(help="Classes of the network.")] = 21,
-    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width of the dry run.")] = (512, 512),
+    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width of the dry run.")] = PROBE_SIZE,
     as_json: AsJson = False,
 ) -> None:
     """Show where a network would carry exits."""

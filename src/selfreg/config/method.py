@@ -6,9 +6,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from selfreg.regulation.options import MethodOptions
+from selfreg.regulation.options import DEFAULT_EXITS, ExitForm, MethodOptions, resolve_exit_width
 
-Arm = Literal["base", "mea", "mea+f", "mea+l", "mea+p", "full"]
+Arm = Literal["base", "mea", "mea+f", "mea+l", "mea+p", "sr", "full"]
 
 REGULATION_TERMS = ("sr_f", "sr_l", "local_presence")
 TERMS_OF_ARM: dict[Arm, tuple[str, ...]] = {
@@ -17,6 +17,7 @@ TERMS_OF_ARM: dict[Arm, tuple[str, ...]] = {
     "mea+f": ("sr_f",),
     "mea+l": ("sr_l",),
     "mea+p": ("local_presence",),
+    "sr": ("sr_f", "sr_l"),
     "full": REGULATION_TERMS,
 }
 """Which terms each arm adds to the multi-exit loss; `base` has no exits at all."""
@@ -27,12 +28,19 @@ class MethodConfig(MethodOptions):
     """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
 
     The arms are `base` (the network's own cross-entropy), `mea` (multi-exit loss alone), `mea+f` (with SR-F), `mea+l`
-    (with SR-L), `mea+p` (with local presence) and `full` (all of them). All other keys but `taps`, the names of the
-    tapped modules, are those of `MethodOptions`.
+    (with SR-L), `mea+p` (with local presence), `sr` (with SR-F and SR-L: the whole objective of the paper) and `full`
+    (with all three). `taps`, `exits` and `exit_width` are those of `MultiExit`; all other keys those of
+    `MethodOptions`.
     """
 
     arm: Arm = "full"
     taps: Literal["auto"] | list[str] = "auto"
+    exits: ExitForm = DEFAULT_EXITS
+    exit_width: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        resolve_exit_width(self.exits, self.exit_width)
 
     def objective_options(self) -> dict[str, Any]:
         """Options of the objective: `MethodOptions`, with weight 0 for every term that the arm leaves out."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selfreg.regulation.exits import ClassMapExit as ClassMapExit
-    from selfreg.regulation.exits import Exit as Exit
+    from selfreg.regulation.exits import CustomExit as CustomExit
+    from selfreg.regulation.exits import DenseExit as DenseExit
     from selfreg.regulation.exits import ImageHead as ImageHead
+    from selfreg.regulation.exits import SeparableExit as SeparableExit
     from selfreg.regulation.local_presence import LabelWindows as LabelWindows
     from selfreg.regulation.local_presence import as_windows as as_windows
     from selfreg.regulation.local_presence import local_presence_loss as local_presence_loss
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from selfreg.regulation.outputs import main_output as main_output
     from selfreg.regulation.tap import Tap as Tap
     from selfreg.regulation.taps import Taps as Taps
+    from selfreg.regulation.taps import auxiliary_taps as auxiliary_taps
     from selfreg.regulation.taps import find_taps as find_taps
     from selfreg.regulation.targets import CellLabels as CellLabels
     from selfreg.regulation.targets import class_counts as class_counts
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from selfreg.regulation.targets import class_presence as class_presence
 
 _NAMES = {
-    "exits": ("ClassMapExit", "Exit", "ImageHead"),
+    "exits": ("ClassMapExit", "CustomExit", "DenseExit", "ImageHead", "SeparableExit"),
     "local_presence": ("LabelWindows", "as_windows", "local_presence_loss"),
     "losses": (
         "Teacher",
@@ -59,7 +62,7 @@ _NAMES = {
     "options": ("MethodOptions",),
     "outputs": ("ExitOutputs", "main_output"),
     "tap": ("Tap",),
-    "taps": ("Taps", "find_taps"),
+    "taps": ("Taps", "auxiliary_taps", "find_taps"),
     "targets": ("CellLabels", "class_counts", "class_fractions", "class_presence"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -12,12 +12,14 @@ from torch import Tensor
 class ExitOutputs(NamedTuple):
     """What a network in training gives through all its exits, shallow to deep, its own output last.
 
-    class_maps: floating (N, K, h_i, w_i) logits F_i, each at its exit's own resolution.
-    image_logits: floating (N, K) logits z_i of "this class occurs in the image".
-    features: floating (N, width, h_i, w_i) stage features projected to one width; empty unless asked for.
-    own_map: floating (N, K, h, w), the own output before the network's final upsampling, where it has one; at this
-    resolution self-regulation compares it, while its segmentation term is taken on class_maps[-1].
-    Source: METHOD of the paper (exits of its method figure).
+    Attributes:
+        class_maps: Logits F_i, floating (N, K, h_i, w_i), each at its exit's own resolution.
+        image_logits: Logits z_i of "this class occurs in the image", floating (N, K).
+        features: Stage features projected to one width, floating (N, width, h_i, w_i); empty unless asked for.
+        own_map: The own output before the network's final upsampling, floating (N, K, h, w), where there is one.
+            Self-regulation compares the own output at this resolution; its segmentation term is taken on `logits`.
+
+    Source: the exits of the paper's method figure.
     """
 
     class_maps: list[Tensor]
@@ -25,16 +27,29 @@ class ExitOutputs(NamedTuple):
     features: list[Tensor] = []  # noqa: RUF012 - a NamedTuple's default, never written to
     own_map: Tensor | None = None
 
+    @property
+    def logits(self) -> Tensor:
+        """The network's own output, floating (N, K, h, w), for a loss or metric beside those of the objective."""
+        return self.class_maps[-1]
+
 
 def main_output(result: Any) -> Tensor:
-    """Give the class map (N, K, h, w) of logits out of whatever a segmentation network returns.
+    """Find the class map in whatever a segmentation network returns.
 
     A tensor is taken as it is; of a mapping the entry "out" (torchvision), of an object the attribute `logits`
-    (transformers), of a tuple or list the first element. Networks that classify masks (MaskFormer, Mask2Former: class
-    logits of Q queries (N, Q, K + 1) and mask logits (N, Q, h, w)) have no class map; theirs is the logarithm of
-    their semantic inference, s_k(u) = sum_q softmax(c_q)_k * sigmoid(m_q(u)), whose softmax over k is s normalised.
+    (transformers, `ExitOutputs`), of any other tuple or list the first element. Networks that classify masks
+    (MaskFormer, Mask2Former: class logits of Q queries (N, Q, K + 1) and mask logits (N, Q, h, w)) have no class map;
+    theirs is the logarithm of their semantic inference, s_k(u) = sum_q softmax(c_q)_k * sigmoid(m_q(u)), whose softmax
+    over k is s normalised.
 
-    Raises ValueError if nothing of this kind is found.
+    Args:
+        result: What the network returned.
+
+    Returns:
+        Logits, floating (N, K, h, w).
+
+    Raises:
+        ValueError: If nothing of this kind is found.
     """
     if isinstance(result, Tensor):
         if result.ndim != 4:

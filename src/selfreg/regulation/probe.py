@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,12 +19,19 @@ MAX_PREFIX_TOKENS = 8
 
 
 def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> tuple[list[Tap], Any]:
-    """Dry-run the network and describe every feature map that the named modules return, in order of execution.
+    """Run the network once and describe every feature map that the named modules return.
 
-    Gives the descriptions, and what the network returned.
+    Args:
+        network: Any segmentation network; it is left as it was.
+        names: Modules to look at.
+        image_size: (height, width) in pixels. A square one is widened first: on a square an output (N, 128, 128, 128)
+            could be NCHW as well as NHWC. Sizes that the network itself declares come last.
 
-    image_size: (height, width). A square one is widened first: on a square a (N, 128, 128, 128) output could be NCHW as
-    well as NHWC. Sizes that the network itself declares come last. Raises ValueError if the network refuses them all.
+    Returns:
+        The descriptions in order of execution, and what the network returned.
+
+    Raises:
+        ValueError: If the network refuses all sizes.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -36,34 +44,57 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
     return [tap for tap in taps if tap is not None], result
 
 
-def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, int]) -> str | None:
-    """Name the module that gives the network's class map before its final upsampling, or None if there is none.
+def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, int]) -> tuple[str, int] | None:
+    """Find the module that gives the network's class map before its final upsampling.
 
-    The last module with an output (N, K, h, w) that, upsampled bilinearly, is the network's output: found by a dry run
-    and checked by value. Self-regulation compares the own output there, which spares it every label-resolution tensor.
+    The last output (N, K, h, w) of any module that, upsampled bilinearly, is the network's output: found by one run in
+    eval mode and checked by value. Self-regulation compares the own output there, which saves tensors at label
+    resolution.
 
-    Raises ValueError if the network gives another number of classes.
+    Args:
+        network: Any segmentation network; it is left as it was.
+        num_classes: K.
+        image_size: (height, width) of the noise image, in pixels.
+
+    Returns:
+        The module's name and the number of the run that gives the map (0 unless the module runs several times in one
+        forward pass), or None where there is no such module.
+
+    Raises:
+        ValueError: If the network gives another number of classes.
     """
-    maps: dict[str, Tensor] = {}
+    maps: list[tuple[str, int, Tensor]] = []
+    runs: Counter[str] = Counter()
 
     def record(name: str, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == num_classes:
-            maps.pop(name, None)
-            maps[name] = output
+            maps.append((name, runs[name], output))
+        runs[name] += 1
+
+    def forget() -> None:
+        maps.clear()
+        runs.clear()
 
     names = [name for name, _ in network.named_modules() if name]
-    _, result = _run_at_some_size(network, names, image_size, record, maps.clear)
+    _, result = _run_at_some_size(network, names, image_size, record, forget)
     full = main_output(result)
     if full.shape[1] != num_classes:
         raise ValueError(f"{type(network).__name__} gives {full.shape[1]} classes, not num_classes = {num_classes}")
-    size = (full.shape[2], full.shape[3])
-    for name, class_map in reversed(maps.items()):
-        if class_map.shape[2] < size[0] and class_map.shape[3] < size[1]:
-            for align_corners in (False, True):
-                upsampled = F.interpolate(class_map, size=size, mode="bilinear", align_corners=align_corners)
-                if torch.allclose(upsampled, full, rtol=1e-3, atol=1e-4 * float(full.std())):
-                    return name
+    for name, run, class_map in reversed(maps):
+        if class_map.shape[2] < full.shape[2] and class_map.shape[3] < full.shape[3] and _upsamples_to(class_map, full):
+            return name, run
     return None
+
+
+def _upsamples_to(class_map: Tensor, full: Tensor) -> bool:
+    tolerance = max(1e-3, 2 * torch.finfo(full.dtype).eps)
+    class_map, full = class_map.float(), full.float()
+    for align_corners in (False, True):
+        size = (full.shape[2], full.shape[3])
+        upsampled = F.interpolate(class_map, size=size, mode="bilinear", align_corners=align_corners)
+        if torch.allclose(upsampled, full, rtol=tolerance, atol=0.1 * tolerance * float(full.std())):
+            return True
+    return False
 
 
 def _run_at_some_size(

@@ -1,24 +1,31 @@
 """Where a network can be tapped: its stages, shallow to deep, as names of modules.
 
-A tap's name is the module's name in `network.named_modules()`; `@i` picks the i-th element of a module that returns a
-list or tuple ("encoder@2"), `@key` the entry of one that returns a mapping. Family knowledge (attribute names, never
-imports) proposes modules; a dry run measures what they return; without family knowledge the dry run proposes, too.
+A tap's name is the module's name in `network.named_modules()`; `@i` selects the i-th element of a module that returns a
+list or tuple ("encoder@2"), `@key` the entry of one that returns a mapping. The attribute names of known families
+propose modules (nothing is imported), and one run on noise measures what they return; for other networks that run
+proposes them, too.
 """
 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
+from selfreg.regulation.choosing import choose_stages
+from selfreg.regulation.options import PROBE_SIZE
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.probe import observe
 from selfreg.regulation.tap import Tap
 
-AUTO_TAPS = 4
+# attributes that hold an auxiliary head in torchvision and in transformers
+_AUXILIARY_HEADS = ("aux_classifier", "auxiliary_head")
 
 
 class Taps(tuple[Tap, ...]):
@@ -41,34 +48,95 @@ class Taps(tuple[Tap, ...]):
         )
 
 
-def find_taps(network: nn.Module, image_size: tuple[int, int] = (512, 512), names: Sequence[str] | None = None) -> Taps:
-    """Find a network's stages, shallow to deep: four at most, one per (stride, channels).
+def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, names: Sequence[str] | None = None) -> Taps:
+    """Find a network's stages, shallow to deep: at most four, and its auxiliary heads.
 
-    names: take exactly these taps and measure them; without names the network's own declaration is believed (an
-    attribute `taps`, a tuple of names), else family knowledge and a dry run choose. image_size: (height, width) of
-    the dry run, which runs the network once in eval mode, without gradient, on noise; the network is left as it was.
+    The network is run once in eval mode, without gradient, on noise, and left as it was. Without `names`, its own
+    declaration is used (an attribute `taps`, a tuple of names); without one, the end of each stage is chosen by the
+    attribute names of known families and by the strides that the run measures.
 
-    Raises ValueError for a name that does not exist (near names are offered), a name given twice, a module that returns
-    nothing usable, and a network that refuses the dry run.
+    Args:
+        network: Any segmentation network.
+        image_size: (height, width) of the noise image, in pixels.
+        names: Take exactly these modules, in this order; `"encoder@2"` is element 2 of what the module returns.
+
+    Returns:
+        The taps; `str()` of them is a table.
+
+    Raises:
+        ValueError: If a name does not exist (similar names are suggested) or is given twice, a module returns no
+            feature map, or the network refuses the noise image.
+
+    Example:
+        >>> import selfreg
+        >>> network = selfreg.build_network("timm:resnet10t", num_classes=3)
+        >>> print(selfreg.find_taps(network, image_size=(64, 96)))
+        tap       stride  channels  layout
+        stages.0       2        64  NCHW
+        stages.1       4        64  NCHW
+        stages.2       8       128  NCHW
+        stages.3      16       256  NCHW
+        stages.4      32       512  NCHW
     """
     declared = getattr(network, "taps", None)
     if names is None and _is_names(declared):
         names = declared
-    taps = _choose(network, image_size) if names is None else _measure_names(network, list(names), image_size)
-    class_maps = getattr(network, "class_map_taps", ())
-    return Taps(
-        Tap(tap.name, tap.stride, tap.channels, tap.layout, tap.prefix_tokens, tap.name in class_maps) for tap in taps
-    )
+    if names is not None:
+        class_maps = _class_map_names(network)
+        measured = _measure_names(network, list(names), image_size)
+        return Taps(replace(tap, is_class_map=tap.name in class_maps) for tap in measured)
+    heads = auxiliary_taps(network, image_size)
+    stages = (tap for tap in choose_stages(network, image_size) if tap.name not in heads.names)
+    return Taps((*stages, *heads))
+
+
+def auxiliary_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE) -> Taps:
+    """Find the auxiliary heads: modules that give a class map of their own beside the network's output.
+
+    A network declares them in `class_map_taps`; those of torchvision and transformers are known by their attribute
+    names. Without a loss of its own such a head would not train.
+
+    Args:
+        network: Any segmentation network.
+        image_size: (height, width) of the noise image, in pixels.
+
+    Returns:
+        Their taps, with `is_class_map`; empty for most networks.
+    """
+    names = _class_map_names(network)
+    if not names:
+        return Taps()
+    check_names(network, names)
+    seen, result = observe(network, names, image_size)
+    num_classes = main_output(result).shape[1]
+    return Taps(replace(tap, is_class_map=True) for tap in seen if tap.name in names and tap.channels == num_classes)
+
+
+def warn_of_untapped_heads(network: nn.Module, taps: Taps, image_size: tuple[int, int]) -> None:
+    """Warn of auxiliary heads of torchvision and transformers that are not among the taps: nothing trains them."""
+    if hasattr(network, "class_map_taps"):
+        return
+    for name in auxiliary_taps(network, image_size).names:
+        if name not in taps.names:
+            warnings.warn(
+                f"the auxiliary head {name!r} is not among the taps, so that no loss trains it: add it to them, or "
+                "build the network without it",
+                stacklevel=3,
+            )
 
 
 def check_names(network: nn.Module, names: Iterable[str]) -> None:
-    """Refuse tap names whose module does not exist, offering near ones, and names given twice, with ValueError."""
+    """Refuse tap names whose module does not exist, and names given twice.
+
+    Raises:
+        ValueError: For the first such name; similar ones are suggested.
+    """
     known = [name for name, _ in network.named_modules() if name]
     names = list(names)
     if not names:
         raise ValueError("no taps: name at least one module")
     for name in names:
-        module_name = name.split("@")[0]
+        module_name = module_of(name)
         if module_name not in known:
             last = module_name.rsplit(".", 1)[-1]
             near = difflib.get_close_matches(module_name, known, n=3, cutoff=0.5)
@@ -80,8 +148,34 @@ def check_names(network: nn.Module, names: Iterable[str]) -> None:
         raise ValueError(f"tap {twice[0]!r} is given twice")
 
 
-def pick(output: Any, name: str) -> Any:
-    """Follow the `@i` parts of a tap's name into a module's output; raises ValueError where they lead nowhere."""
+def check_order(network: nn.Module, taps: Taps, image_size: tuple[int, int]) -> None:
+    """Refuse taps that are listed deep before shallow, which would exchange teachers and students.
+
+    A tap is deeper than another if its module runs later; among the elements of one module, if its stride is larger.
+
+    Raises:
+        ValueError: For the first tap that is shallower than the one before it.
+    """
+    order = [module_of(tap.name) for tap in observe(network, [module_of(name) for name in taps.names], image_size)[0]]
+    for tap, following in pairwise(taps):
+        first, second = order.index(module_of(tap.name)), order.index(module_of(following.name))
+        if following.stride < tap.stride if first == second else second < first and following.stride <= tap.stride:
+            raise ValueError(
+                f"tap {following.name!r} lies before {tap.name!r} in the network: list the taps shallow to deep"
+            )
+
+
+def module_of(name: str) -> str:
+    """The name of a tap's module: the part before `@`."""
+    return name.split("@")[0]
+
+
+def select_element(output: Any, name: str) -> Any:
+    """Follow the `@i` parts of a tap's name into a module's output.
+
+    Raises:
+        ValueError: If they lead nowhere.
+    """
     for key in name.split("@")[1:]:
         try:
             output = output[int(key)] if isinstance(output, (list, tuple)) else output[key]
@@ -92,7 +186,7 @@ def pick(output: Any, name: str) -> Any:
 
 def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> list[Tap]:
     check_names(network, names)
-    modules = dict.fromkeys(name.split("@")[0] for name in names)
+    modules = dict.fromkeys(module_of(name) for name in names)
     found = {tap.name: tap for tap in observe(network, list(modules), image_size)[0]}
     for name in names:
         if name not in found:
@@ -102,99 +196,12 @@ def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, 
     return [found[name] for name in names]
 
 
-# --- choosing --------------------------------------------------------------------------------------------------------
-
-
-def _choose(network: nn.Module, image_size: tuple[int, int]) -> list[Tap]:
-    modules = dict(network.named_modules())
-    seen, result = observe(network, [name for name in modules if name], image_size)
-    for proposal in (*_proposals(modules), None):
-        taps = _select(_before_decoder(seen, result) if proposal is None else _proposed(seen, proposal))
-        if len(taps) > 1:
-            return taps
-    raise ValueError(
-        f"no stages found in {type(network).__name__}: name its taps, for instance taps=('layer1', 'layer2')"
-    )
-
-
-def _proposals(modules: dict[str, nn.Module]) -> Iterator[list[str]]:
-    """Propose modules whose outputs are a known family's stages, by attribute names alone: nothing is imported."""
-    for prefix, module in modules.items():
-        dot = f"{prefix}." if prefix else ""
-        if f"{dot}encoder" in modules and f"{dot}segmentation_head" in modules:  # segmentation_models_pytorch
-            yield [f"{dot}encoder"]
-        if prefix and hasattr(module, "out_features") and hasattr(module, "stage_names"):  # a backbone of transformers
-            yield [f"{prefix}@feature_maps"]
-        if f"{dot}transition1" in modules and f"{dot}stage4" in modules:  # HRNet: the branch that each stage adds
-            yield [f"{dot}{name}" for name in ("act1", "layer1", "stage2@1", "stage3@2", "stage4@3")]
-        if hasattr(module, "feature_info"):  # timm
-            if prefix:
-                yield [prefix]
-            yield _timm_modules(modules, dot, module.feature_info)
-        if isinstance(module, nn.ModuleDict) and prefix.endswith("backbone"):  # torchvision
-            yield [f"{prefix}.{name}" for name, _ in module.named_children()]
-        if f"{dot}layer1" in modules and f"{dot}layer3" in modules:  # a ResNet
-            names = ("relu", "act1", "layer1", "layer2", "layer3", "layer4")
-            yield [f"{dot}{name}" for name in names if f"{dot}{name}" in modules]
-    for prefix, module in modules.items():  # transformers, and whoever keeps stages in a list
-        is_list = isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 1
-        if is_list and prefix.rsplit(".", 1)[-1] in ("stages", "layers", "layer", "blocks", "block"):
-            yield [f"{prefix}.{name}{_last_inside(child)}" for name, child in module.named_children()]
-
-
-def _last_inside(stage: nn.Module) -> str:
-    """Of a stage that is a bare list of blocks, which is never run itself, the last block."""
-    return f".{len(stage) - 1}" if isinstance(stage, nn.ModuleList) else ""
-
-
-def _timm_modules(modules: dict[str, nn.Module], dot: str, info: Any) -> list[str]:
-    """The modules that a timm network's feature_info names; a features-only network renames or wraps them."""
-    entries = info if isinstance(info, list) else getattr(info, "info", [])
-    names = dict.fromkeys(entry["module"] for entry in entries if "module" in entry)
-    spelled = ((f"{dot}{name}", f"{dot}{name.replace('.', '_')}", f"{dot}model.{name}") for name in names)
-    return [next(name for name in names if name in modules) for names in spelled if any(n in modules for n in names)]
-
-
-def _proposed(seen: list[Tap], proposal: list[str]) -> list[Tap]:
-    """What the proposed modules returned: all elements of a single one, of several the first element of each."""
-    taps: list[Tap] = []
-    for name in proposal:
-        own = [tap for tap in seen if tap.name == name or tap.name.startswith(f"{name}@")]
-        taps += own if len(proposal) == 1 else own[:1]
-    return taps
-
-
-def _before_decoder(seen: list[Tap], result: Any) -> list[Tap]:
-    """Cut the order of execution where resolution comes back: a decoder or pyramid follows. Class maps are left out."""
-    num_classes = main_output(result).shape[1]
-    kept: list[Tap] = []
-    for tap in seen:
-        if tap.stride & (tap.stride - 1) or tap.channels == num_classes:
-            continue
-        if kept and tap.stride < kept[-1].stride:
-            break
-        kept.append(tap)
-    return kept
-
-
-def _select(taps: list[Tap]) -> list[Tap]:
-    """Keep the end of each stage: the last tap of each stride, and at the last stride the last of each channel count.
-
-    At most four, the shallowest first, as in the authors' demonstration (conv1, layer1, layer2, layer3; the output
-    itself is the deepest stage). A network of one stride and width (a plain vision transformer) gives four evenly
-    spaced.
-    """
-    taps = [tap for tap in taps if tap.stride >= 2]
-    if len({(tap.stride, tap.channels) for tap in taps}) == 1:
-        count = min(AUTO_TAPS, len(taps))
-        return [taps[(index + 1) * len(taps) // count - 1] for index in range(count)]
-    coarsest = max((tap.stride for tap in taps), default=0)
-    stages: dict[tuple[int, int], Tap] = {}
-    for tap in taps:
-        key = (tap.stride, tap.channels if tap.stride == coarsest else 0)
-        stages.pop(key, None)
-        stages[key] = tap
-    return list(stages.values())[:AUTO_TAPS]
+def _class_map_names(network: nn.Module) -> list[str]:
+    """Modules that may give class maps beside the network's output: declared, or known by their attribute names."""
+    declared: Sequence[str] | None = getattr(network, "class_map_taps", None)
+    if declared is not None:
+        return list(declared)
+    return [name for name in _AUXILIARY_HEADS if isinstance(getattr(network, name, None), nn.Module)]
 
 
 def _is_names(value: Any) -> bool:

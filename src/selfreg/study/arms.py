@@ -28,7 +28,7 @@ class StudyArm:
 def parse_arms(text: str) -> tuple[StudyArm, ...]:
     """Read `base,mea,NAME:key=value,key=value,...`; `base`, where it is there, comes first.
 
-    A plain name is one of base, mea, mea+f, mea+l, mea+p and full. `NAME:` begins an arm of one's own and is followed
+    A plain name is an arm of `method.arm`. `NAME:` begins an arm of one's own and is followed
     by the keys that it changes; the next piece without `=` is another arm. Commas within brackets belong to a value.
     Raises ValueError for an arm that is unknown, without keys, or there twice.
     """

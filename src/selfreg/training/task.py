@@ -15,7 +15,7 @@ from selfreg.config import Config
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
 from selfreg.messages import raised_in
-from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, main_output, segmentation_loss
+from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, auxiliary_taps, main_output, segmentation_loss
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 
 # what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
@@ -34,16 +34,21 @@ class SegmentationTask(L.LightningModule):
         self.total_steps = total_steps
         self.regulated = config.method.arm != "base"
         self.objective = SelfRegulation(**config.method.objective_options())
-        own_auxiliary = tuple(getattr(network, "class_map_taps", ()))
         # the exits draw their weights after the network, so that every arm starts from the same network
         torch.manual_seed(config.seed + 1)
         if self.regulated:
             method = config.method
             self.model: nn.Module = MultiExit(
-                network, num_classes, taps=method.taps, features=method.variant == "feature"
+                network,
+                num_classes,
+                taps=method.taps,
+                exits=method.exits,
+                exit_width=method.exit_width,
+                features=method.variant == "feature",
             )
         else:
-            self.model = MultiExit(network, num_classes, taps=own_auxiliary) if own_auxiliary else network
+            auxiliary = auxiliary_taps(network)
+            self.model = MultiExit(network, num_classes, taps=auxiliary) if auxiliary else network
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
         self.class_weights: Tensor | None
