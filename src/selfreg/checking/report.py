@@ -60,6 +60,7 @@ def check(
 def print_report(report: DataReport, console: Console | None = None) -> None:
     """Print the splits, the classes, and what is wrong, worst first; findings of one kind are one line."""
     console = console or Console()
+    console.print(printable(f"{report.kind} {report.root or ''}"), markup=False, highlight=False, soft_wrap=True)
     if any(item.pixels for item in report.items):  # no tables of zeros where no mask could be read
         for table in (_split_table(report), _class_table(report)):
             if table is not None:
@@ -136,7 +137,7 @@ def _plain(text: str) -> str:
 def _split_table(report: DataReport) -> Table | None:
     if not report.splits:
         return None
-    table = Table("split", "images", "void", title=_plain(f"{report.kind} {report.root or ''}"))
+    table = Table("split", "images", "void")
     for split, summary in report.splits.items():
         table.add_row(_plain(split), str(summary.num_images), f"{summary.void_share:.1%}")
     return table

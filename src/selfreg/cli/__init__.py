@@ -2,11 +2,11 @@
 
 import sys
 
-from selfreg.cli import measuring, training, using
+from selfreg.cli import data, measuring, training, using
 from selfreg.cli.app import app
 from selfreg.termination import end_well
 
-__all__ = ["app", "main", "measuring", "training", "using"]
+__all__ = ["app", "data", "main", "measuring", "training", "using"]
 
 
 def main() -> None:

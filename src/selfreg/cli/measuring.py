@@ -1,4 +1,4 @@
-"""Verbs that measure: evaluate, compare, check-data."""
+"""Verbs that measure: evaluate, compare."""
 
 import sys
 from pathlib import Path
@@ -105,31 +105,3 @@ def compare(
     if html is not None:
         path = write_comparison(result, html, title=" / ".join(side.name for side in result.sides))
         print(f"page: {path}", file=sys.stderr)
-
-
-@app.command("check-data")
-def check_data(
-    target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
-    kind: Annotated[
-        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... [what its layout suggests].")
-    ] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the whole report as JSON too.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
-    overrides: Set = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read every image and mask once; exit status 1 if any file is at fault."""
-    from selfreg.checking.report import check, print_report, write_report, write_report_page
-
-    report = check(target, kind=kind, splits=split, overrides=overrides or ())
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_report(report)
-    if out is not None:
-        print(f"report: {write_report(report, out)}", file=sys.stderr)
-    if html is not None:
-        print(f"page: {write_report_page(report, html)}", file=sys.stderr)
-    if report.errors:
-        raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
+from selfreg.data.labels import IGNORE_INDEX, Labels, find_background, voc_palette
 from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
 from selfreg.data.pairs import first_folder, leads_out
 from selfreg.data.pictures import MAX_PIXELS
@@ -100,6 +100,7 @@ class Instances:
     Attributes:
         path: The file.
         class_names: "background", then the categories in the order of their ids.
+        has_background: Whether a category is called background.
         file_names: Name of each image as listed, in the order of the image ids.
         ids: The same without suffixes.
 
@@ -129,14 +130,14 @@ class Instances:
         """The sorted indices of the classes that have an instance in the image at `index`."""
         return sorted(set(self._class[self._first_entry[index] : self._first_entry[index + 1]].tolist()))
 
-    def paint(self, index: int) -> NDArray[np.uint8]:
-        """The mask of the image at `index`, (H, W) uint8; 0 is the background.
+    def paint(self, index: int, unlabelled: int = 0) -> NDArray[np.uint8]:
+        """The mask of the image at `index`, (H, W) uint8; 0 is the background, `unlabelled` a pixel without instance.
 
         Raises:
             ValueError: Run lengths do not fill the image.
         """
         height, width = self.size(index)
-        mask = np.zeros((height, width), dtype=np.uint8)
+        mask = np.full((height, width), unlabelled, dtype=np.uint8)
         for entry in range(self._first_entry[index], self._first_entry[index + 1]):
             value = int(self._class[entry])
             if entry in self._runs:
@@ -175,7 +176,8 @@ class Instances:
         twice = _first_repeated([category["id"] for category in categories])
         if twice is not None:
             raise ValueError(f"{self.path}: two categories have the id {twice!r}: give each its own")
-        named = [category for category in categories if not is_background(category["name"])]
+        named = [category for category in categories if find_background([category["name"]]) is None]
+        self.has_background = len(named) < len(categories)
         self.class_names = ("background", *(category["name"] for category in named))
         Labels(self.class_names)  # raises for names that cannot be
         class_of = dict.fromkeys((category["id"] for category in categories), 0)
@@ -220,11 +222,6 @@ class Instances:
             order = (not annotation.get("iscrowd", 0), -area)
             found.append((order, outline, class_of[annotation["category_id"]]))
         return [(outline, class_index) for _, outline, class_index in sorted(found, key=lambda entry: entry[0])]
-
-
-def is_background(name: object) -> bool:
-    """Whether a class name says background, in any case and with underscores around it."""
-    return isinstance(name, str) and name.strip().strip("_").casefold() == "background"
 
 
 def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32]] | bytes | NDArray[np.int64], float]:

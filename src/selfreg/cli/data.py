@@ -1,0 +1,78 @@
+"""Verbs for data: import, check-data."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from selfreg.cli.app import app
+from selfreg.cli.options import AsJson, Set, print_json
+
+
+@app.command("import")
+def import_data(
+    source: Annotated[Path, typer.Argument(help="Folder with the unpacked export of a labelling tool.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new data set; it must not exist.")],
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="coco, yolo, labelme, cvat, voc or cityscapes [what the files suggest]."),
+    ] = None,
+    val: Annotated[
+        float | None, typer.Option(help="Share of the images for validation, if the export has no such split [0.2].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of that choice.")] = 0,
+    unlabelled: Annotated[
+        str, typer.Option(help="Pixels outside all outlines: background (a class of its own) or void.")
+    ] = "background",
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set in folders of an export; exit status 1 if check-data finds a file at fault."""
+    from selfreg.importing.report import import_and_check, print_import
+
+    if unlabelled not in ("background", "void"):
+        raise ValueError(f"--unlabelled {unlabelled}: use background or void")
+    choice: Any = unlabelled
+    imported, report = import_and_check(source, out, format_name=format_name, val=val, seed=seed, unlabelled=choice)
+    if as_json:
+        print_json(
+            {
+                "folder": str(imported.folder),
+                "format": imported.format,
+                "images": imported.counts,
+                "notes": list(imported.notes),
+                "check": report.to_json(),
+            }
+        )
+    else:
+        print_import(imported, report)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command("check-data")
+def check_data(
+    target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... [what its layout suggests].")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the whole report as JSON too.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every image and mask once; exit status 1 if any file is at fault."""
+    from selfreg.checking.report import check, print_report, write_report, write_report_page
+
+    report = check(target, kind=kind, splits=split, overrides=overrides or ())
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    if out is not None:
+        print(f"report: {write_report(report, out)}", file=sys.stderr)
+    if html is not None:
+        print(f"page: {write_report_page(report, html)}", file=sys.stderr)
+    if report.errors:
+        raise typer.Exit(1)

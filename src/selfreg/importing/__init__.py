@@ -1,0 +1,5 @@
+"""Exports of labelling tools made into data sets in folders."""
+
+from selfreg.importing.writing import Imported, import_export
+
+__all__ = ["Imported", "import_export"]

@@ -1,0 +1,61 @@
+"""The formats of exports, and how they are told apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from selfreg.importing.cityscapes import is_cityscapes, read_cityscapes
+from selfreg.importing.coco import is_coco, read_coco
+from selfreg.importing.items import Export, Unlabelled, find_files
+from selfreg.importing.labelme import is_labelme, read_labelme
+from selfreg.importing.masks import is_cvat, is_voc, read_cvat, read_voc
+from selfreg.importing.yolo import is_yolo, read_yolo
+
+
+class Format(NamedTuple):
+    """A format: how it is recognised, how it is read, and what is looked for.
+
+    Attributes:
+        matches: Whether a folder has this format.
+        read: Reads a folder, given what an unlabelled pixel becomes. Formats with a mask file for each image label
+            every pixel, and leave the choice unused.
+        sign: What makes a folder one of this format.
+    """
+
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, Unlabelled], Export]
+    sign: str
+
+
+FORMATS: dict[str, Format] = {
+    "coco": Format(is_coco, read_coco, "a JSON file with images, annotations and categories"),
+    "yolo": Format(is_yolo, read_yolo, "data.yaml or classes.txt, and labels/*.txt"),
+    "labelme": Format(is_labelme, read_labelme, "JSON files with shapes and imagePath"),
+    "cvat": Format(is_cvat, lambda source, _: read_cvat(source), "labelmap.txt and SegmentationClass/*.png"),
+    "voc": Format(is_voc, lambda source, _: read_voc(source), "SegmentationClass/*.png"),
+    "cityscapes": Format(is_cityscapes, lambda source, _: read_cityscapes(source), "*_gtFine_labelIds.png"),
+}
+"""Name of a format to the format; the first that matches is taken where one includes another (cvat, voc)."""
+
+
+def recognise(source: Path) -> str:
+    """Name the format of an export.
+
+    Raises:
+        ValueError: None or several match.
+    """
+    found = [name for name, format_ in FORMATS.items() if format_.matches(source)]
+    if "cvat" in found and "voc" in found:
+        found.remove("voc")
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{source}: could be {' or '.join(found)}: choose with --format")
+    known = "; ".join(f"{name}: {format_.sign}" for name, format_ in FORMATS.items())
+    raise ValueError(f"{source}: no known export. Looked for {known}. Found {_content(source)}")
+
+
+def _content(source: Path) -> str:
+    files = find_files(source)
+    shown = ", ".join(path.relative_to(source).as_posix() for path in files[:3])
+    return f"{len(files)} files, such as {shown}" if files else "no file"

@@ -1,0 +1,166 @@
+"""What an export of a labelling tool holds, in one form whatever the format."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfreg.data.labels import IGNORE_INDEX, Labels, find_background
+from selfreg.data.listing import IMAGE_SUFFIXES
+from selfreg.data.outlines import fill_polygon, polygon_area
+
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLIT_NAMES |= {"test": "test", "testing": "test"}
+"""Names of splits in other tools, in lower case, and what they are called here."""
+
+Unlabelled = Literal["background", "void"]
+"""What a pixel outside all outlines becomes."""
+Size = tuple[int, int]
+Paint = Callable[[Size], NDArray[np.uint8]]
+"""Makes a mask (H, W) uint8, void 255, from the (height, width) of the image as viewers show it; can be pickled."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One image of an export, with its labels.
+
+    Attributes:
+        name: Its name in the new data set: relative, with `/`, without suffix.
+        image: The image file, or a function that gives the content of one that lies inside an annotation.
+        split: "train", "val", "test" or another split of the export; None if the export has no splits.
+        paint: Makes its mask.
+        origin: The file that its labels come from, for messages.
+    """
+
+    name: str
+    image: Path | Callable[[], bytes]
+    split: str | None
+    paint: Paint
+    origin: Path
+
+
+@dataclass(frozen=True)
+class Export:
+    """Everything that is read of an export.
+
+    Attributes:
+        class_names: Names of the classes 0..K-1.
+        images: Its images.
+        palette: (256, 3) uint8 RGB, or None for the default colours.
+        notes: What was decided or left out on the way, one line each.
+    """
+
+    class_names: tuple[str, ...]
+    images: Sequence[Annotated]
+    palette: NDArray[np.uint8] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An area of one class.
+
+    Attributes:
+        value: Class index, or 255 for void.
+        rings: Polygons, each (P, 2) x and y in pixels; their union is the area.
+    """
+
+    value: int
+    rings: tuple[NDArray[np.float64], ...]
+
+    @property
+    def area(self) -> float:
+        """Area in square pixels."""
+        return sum(polygon_area(ring) for ring in self.rings)
+
+
+def paint_shapes(shapes: Iterable[Shape], unlabelled: int, size: Size) -> NDArray[np.uint8]:
+    """Paint shapes in their order, the last on top.
+
+    Returns:
+        (H, W) uint8; `unlabelled` where there is no shape.
+    """
+    mask = np.full(size, unlabelled, dtype=np.uint8)
+    for shape in shapes:
+        for ring in shape.rings:
+            fill_polygon(mask, ring, shape.value)
+    return mask
+
+
+def classes_and_background(names: Sequence[str], unlabelled: Unlabelled) -> tuple[tuple[str, ...], dict[str, int], int]:
+    """Put the background in front of the classes of a format that labels objects.
+
+    Args:
+        names: Names of the classes of the export.
+        unlabelled: Whether pixels outside all objects are a class of their own.
+
+    Returns:
+        The names of all classes; name in the export to class index; and the value of an unlabelled pixel. A class
+        that is called background (in any case, with or without underscores) is the background.
+    """
+    own = [name for name in names if find_background([name]) == 0]
+    objects = [name for name in names if name not in own]
+    if unlabelled == "void" and not own:
+        Labels(tuple(objects))  # raises for names that cannot be
+        return tuple(objects), {name: index for index, name in enumerate(objects)}, IGNORE_INDEX
+    class_names = ("background", *objects)
+    Labels(class_names)
+    indices = {name: index for index, name in enumerate(objects, start=1)} | dict.fromkeys(own, 0)
+    return class_names, indices, 0 if unlabelled == "background" else IGNORE_INDEX
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a relative path names: the first of its folders that is called like one."""
+    return next((SPLIT_NAMES[part.lower()] for part in path.parts if part.lower() in SPLIT_NAMES), None)
+
+
+def without_parts(path: Path, *parts: str) -> Path:
+    """A relative path without folders of these names (in lower case)."""
+    return Path(*(part for part in path.parts[:-1] if part.lower() not in parts), path.name)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All images below a folder, sorted; hidden files and folders are left out."""
+    return [path for path in find_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def find_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """All files below a folder, sorted; hidden files and those in hidden folders are left out."""
+    found = (path for path in folder.rglob(pattern) if path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def refuse_several(problems: Sequence[tuple[object, str]], remedy: str) -> None:
+    """Refuse what is wrong in the same way with several files, as one line with three examples.
+
+    Args:
+        problems: Name of a file and what is wrong with it.
+        remedy: What to do.
+
+    Raises:
+        ValueError: There is a problem.
+    """
+    if not problems:
+        return
+    name, what = problems[0]
+    if len(problems) == 1:
+        raise ValueError(f"{name}: {what}: {remedy}")
+    also = ", ".join(str(name) for name, _ in problems[1:3])
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    raise ValueError(f"{len(problems)} files, such as {name}: {what}; also {also}{more}: {remedy}")
+
+
+def as_corners(values: Any, what: str) -> NDArray[np.float64]:
+    """Coordinates as (P, 2); raises ValueError saying that `what` is malformed."""
+    try:
+        corners = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{what} is not a list of coordinates") from None
+    if corners.ndim == 1 and len(corners) % 2 == 0:
+        corners = corners.reshape(-1, 2)
+    if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
+        raise ValueError(f"{what} is not a list of coordinates")
+    return corners

@@ -1,0 +1,45 @@
+"""`selfreg import`: the import, what it decided, and the verdict of `check-data` on the result."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from selfreg.checking.findings import DataReport
+from selfreg.checking.report import check, print_report
+from selfreg.importing.items import Unlabelled
+from selfreg.importing.writing import Imported, import_export
+from selfreg.messages import printable
+
+
+def import_and_check(
+    source: Path,
+    out: Path,
+    *,
+    format_name: str | None = None,
+    val: float | None = None,
+    seed: int = 0,
+    unlabelled: Unlabelled = "background",
+) -> tuple[Imported, DataReport]:
+    """Import an export and check the new data set; see `import_export`."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("importing", total=None)
+        imported = import_export(
+            source,
+            out,
+            format_name=format_name,
+            val=val,
+            seed=seed,
+            unlabelled=unlabelled,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return imported, check(out, kind="folder")
+
+
+def print_import(imported: Imported, report: DataReport) -> None:
+    """Print what was written and decided, then what `check-data` finds."""
+    counts = ", ".join(f"{count} in {split}" for split, count in imported.counts.items())
+    print(printable(f"{imported.folder}: imported from {imported.format}; images: {counts}"))
+    for note in imported.notes:
+        print(printable(f"note: {note}"))
+    print_report(report)

@@ -1,0 +1,262 @@
+"""Exports of labelling tools through the real command, and what came of them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fixtures.exports as exports
+from selfreg.data import open_source
+from tiny import selfreg, write_config
+
+Write = Callable[[Path], dict[str, exports.Truth]]
+TOOLS: dict[str, tuple[str, Write]] = {
+    "Roboflow, YOLO": ("yolo", exports.write_roboflow),
+    "Ultralytics, YOLO": ("yolo", exports.write_ultralytics),
+    "CVAT, COCO": ("coco", exports.write_cvat_coco),
+    "Roboflow, COCO": ("coco", exports.write_roboflow_coco),
+    "Labelme": ("labelme", exports.write_labelme),
+    "CVAT, masks": ("cvat", exports.write_cvat),
+    "labelme2voc": ("voc", exports.write_voc_colours),
+    "CVAT, Cityscapes": ("cityscapes", exports.write_cvat_cityscapes),
+}
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("selfreg.checking.checks.cpu_count", lambda: 1)
+    return tmp_path / "mydata"
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_mask_of_an_export_is_right_and_its_split_is_kept(
+    tmp_path: Path, out: Path, tool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, write = TOOLS[tool]
+    truth = write(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out) == 0
+    assert f"imported from {name}" in capsys.readouterr().out
+    splits = ["train", "val"]
+    found = {split: open_source("folder", out, split) for split in splits}
+    for split, source in found.items():
+        assert [name.strip("_") for name in source.labels.class_names] == ["background", *exports.CLASSES]
+        assert source.labels.background == 0
+        expected = truth[split] if split in truth else truth[""]
+        assert set(source.ids) == set(expected) if split in truth else set(source.ids) < set(expected)
+        for index, image_id in enumerate(source.ids):
+            np.testing.assert_array_equal(source.read(index).mask, expected[image_id], err_msg=image_id)
+    if "" in truth:
+        assert sorted([*found["train"].ids, *found["val"].ids]) == sorted(truth[""])
+    assert sorted(path.name for path in out.iterdir()) == ["images", "labels.json", "masks"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "mydata"]
+
+
+def test_images_are_copied_bit_by_bit(tmp_path: Path, out: Path) -> None:
+    exports.write_ultralytics(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out) == 0
+    copied = out / "images/train/x/0001.jpg"
+    assert copied.read_bytes() == (tmp_path / "export/images/train/x/0001.JPG").read_bytes()
+
+
+def test_an_import_trains_and_evaluates(tmp_path: Path, out: Path) -> None:
+    exports.write_ultralytics(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out) == 0
+    config = write_config(
+        tmp_path,
+        data={"kind": "folder", "root": str(out), "crop_size": [32, 32], "options": {}},
+        training={"epochs": 1, "batch_size": 2},
+    )
+    assert selfreg("train", config, "--dry-run") == 0
+    assert selfreg("train", config, "--out", tmp_path / "run", "--quiet") == 0
+    assert selfreg("evaluate", tmp_path / "run") == 0
+
+
+def test_unlabelled_pixels_can_be_void(tmp_path: Path, out: Path) -> None:
+    truth = exports.write_ultralytics(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out, "--unlabelled", "void") == 0
+    source = open_source("folder", out, "train")
+    assert source.labels.class_names == exports.CLASSES
+    assert list(source.ids) == ["x/0001", "y/0001"]  # the image without objects has nothing to learn from
+    expected = truth["train"]["x/0001"]
+    np.testing.assert_array_equal(source.read(0).mask, np.where(expected == 0, 255, expected - 1))
+
+
+@pytest.mark.parametrize("tool", ["CVAT, COCO", "Labelme"])
+def test_void_is_the_same_for_every_format_of_outlines(tmp_path: Path, out: Path, tool: str) -> None:
+    truth = TOOLS[tool][1](tmp_path / "export")[""]
+    assert selfreg("import", tmp_path / "export", out, "--unlabelled", "void", "--val", "0") == 0
+    source = open_source("folder", out, "train")
+    for index, image_id in enumerate(source.ids):
+        expected = np.where(truth[image_id] == 0, 255, truth[image_id].astype(int) - 1)
+        np.testing.assert_array_equal(source.read(index).mask, expected)
+
+
+# --- splits ---
+
+
+def test_a_split_is_made_by_seed_and_share(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.write_cvat_coco(tmp_path / "export")
+    ids = []
+    for number, seed in enumerate((0, 0, 1)):
+        folder = out.with_name(f"out{number}")
+        assert selfreg("import", tmp_path / "export", folder, "--val", "0.3", "--seed", str(seed)) == 0
+        ids.append(list(open_source("folder", folder, "val").ids))
+    assert len(ids[0]) == 3
+    assert ids[0] == ids[1] != ids[2]
+    assert "validation split made: 3 of 10 images at random (seed 0)" in capsys.readouterr().out
+
+
+def test_a_share_is_refused_where_the_export_has_the_split(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_roboflow(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out, "--val", "0.3") == 2
+    assert "the export has one" in capsys.readouterr().err
+    assert not out.exists()
+
+
+# --- whole or not at all ---
+
+
+def no_image(root: Path) -> None:
+    for path in root.rglob("*.jpg"):
+        path.unlink()
+
+
+def other_class(root: Path) -> None:
+    path = next((root / "train/labels").iterdir())
+    path.write_text("0 0 0 1 0 1 1\n7 0 0 1 0 1 1\n", encoding="utf-8")
+
+
+def boxes(root: Path) -> None:
+    path = next((root / "train/labels").iterdir())
+    path.write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+
+
+def pixels(root: Path) -> None:
+    path = next((root / "train/labels").iterdir())
+    path.write_text("0 10 10 20 10 20 20\n", encoding="utf-8")
+
+
+def cut_image(root: Path) -> None:
+    path = next((root / "train/images").iterdir())
+    path.write_bytes(b"no picture")
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no images": (no_image, "no image with labels found"),
+    "a class that is not listed": (other_class, "line 2 has class 7; the list of classes allows 0..2"),
+    "boxes": (boxes, "line 1 is a box, not an outline"),
+    "pixels": (pixels, "line 1 has coordinates outside 0..1"),
+    "an image that is none": (cut_image, "unreadable or truncated image"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_export_is_one_line_and_leaves_nothing(
+    tmp_path: Path, out: Path, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_roboflow(tmp_path / "export")
+    plant, message = BROKEN[fault]
+    plant(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert str(tmp_path / "export") in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
+
+
+def test_missing_images_are_one_line_with_examples(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_cvat(tmp_path / "export")
+    shutil.rmtree(tmp_path / "export/JPEGImages")
+    assert selfreg("import", tmp_path / "export", out) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: 4 files, such as ")
+    assert "its image JPEGImages/train/00.jpg is missing" in error
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_an_existing_target_is_refused_and_kept(
+    tmp_path: Path, out: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_roboflow(tmp_path / "export")
+    if kind == "folder":
+        out.mkdir()
+    elif kind == "file":
+        out.write_text("mine", encoding="utf-8")
+    else:
+        out.symlink_to(tmp_path / "elsewhere")
+    assert selfreg("import", tmp_path / "export", out) == 2
+    assert f"{out}: exists already" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
+    if kind == "file":
+        assert out.read_text(encoding="utf-8") == "mine"
+
+
+def test_an_unknown_export_says_what_was_looked_for_and_what_is_there(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.save_image(tmp_path / "export/holiday.jpg")
+    assert selfreg("import", tmp_path / "export", out) == 2
+    error = capsys.readouterr().err
+    assert "no known export" in error
+    assert "1 files, such as holiday.jpg" in error
+    assert selfreg("import", tmp_path / "nothing", out) == 2
+    assert f"{tmp_path / 'nothing'}: no such folder" in capsys.readouterr().err
+
+
+def test_two_formats_in_one_folder_need_a_choice(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.write_roboflow(tmp_path / "export")
+    exports.write_labelme(tmp_path / "export/more")
+    assert selfreg("import", tmp_path / "export", out) == 2
+    assert "could be yolo or labelme: choose with --format" in capsys.readouterr().err
+    assert selfreg("import", tmp_path / "export", out, "--format", "yolo") == 0
+
+
+@pytest.mark.parametrize("name", ["../../outside.jpg", "/outside.jpg", "..\\outside.jpg"])
+def test_names_that_lead_out_write_nothing_outside(tmp_path: Path, out: Path, name: str) -> None:
+    root = tmp_path / "export"
+    exports.save_image(root / "images/0.jpg")
+    (root / "annotations").mkdir()
+    (root / "annotations/instances.json").write_text(json.dumps(exports.coco_content([name])), encoding="utf-8")
+    assert selfreg("import", root, out) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
+
+
+def test_the_verdict_of_check_data_is_the_exit_status(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_roboflow(tmp_path / "export")
+    shutil.copy(tmp_path / "export/valid/images/straße.jpg", tmp_path / "export/train/images/c_jpg.rf.2c3d.jpg")
+    assert selfreg("import", tmp_path / "export", out) == 1
+    assert "the same picture" in capsys.readouterr().out
+    assert out.is_dir()
+
+
+# --- turned photographs ---
+
+
+@pytest.mark.parametrize("labelled_as_stored", [False, True])
+def test_a_turned_photograph_keeps_its_labels(tmp_path: Path, out: Path, labelled_as_stored: bool) -> None:
+    root = tmp_path / "export"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    width, height = (exports.WIDTH, exports.HEIGHT) if labelled_as_stored else (exports.HEIGHT, exports.WIDTH)
+    for number in range(3):
+        exports.save_image(root / f"{number}.jpg", number, exif=exif)
+        content = exports.labelme_content(
+            f"{number}.jpg", [{"label": "car", "points": [[5, 2], [25, 30]], "shape_type": "rectangle"}]
+        )
+        content.update(imageHeight=height, imageWidth=width)
+        (root / f"{number}.json").write_text(json.dumps(content), encoding="utf-8")
+    assert selfreg("import", root, out) == 0
+    pair = open_source("folder", out, "train").read(0)
+    assert pair.image.shape[:2] == pair.mask.shape == (height, width)
+    assert pair.mask.sum() == 20 * 28
+    assert pair.mask[2:30, 5:25].all()
