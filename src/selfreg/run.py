@@ -6,6 +6,7 @@
     RUN/checkpoints/last.safetensors, best.safetensors   the plain network's weights
     RUN/logs/attempt_N/            CSV and TensorBoard of the Nth start of the training
     RUN/summary.json               written when training has ended
+    RUN/index.html                 page of the run: curves, classes, cases
     RUN/evaluation/SPLIT.json      the metrics of one split
     RUN/evaluation/SPLIT-WEIGHTS/  its class maps as index PNGs, and data.json: which data they belong to
 
@@ -143,6 +144,11 @@ class Run:
         """State of the trainer at the end of the last epoch."""
         return self.folder / "checkpoints" / "last.ckpt"
 
+    @property
+    def page_path(self) -> Path:
+        """The page that `selfreg train` leaves at the end."""
+        return self.folder / "index.html"
+
     def state_to_resume(self) -> Path | None:
         """`checkpoint_path`, or None if no epoch has ended. Raises ValueError for a file that is not a plain state."""
         path = self.checkpoint_path
@@ -258,6 +264,11 @@ class Run:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record that training has ended, and its results."""
         write_json(self._summary_path, summary)
+
+    def extend(self, config: Config) -> None:
+        """Let a run that has ended go on with a longer configuration."""
+        write_text(self._config_path, dump_config(config))
+        self._summary_path.unlink()
 
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` wrote, or None if training has not ended."""

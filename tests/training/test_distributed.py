@@ -19,8 +19,8 @@ from selfreg.config import load_config
 from selfreg.opening import open_split
 from selfreg.regulation import MultiExit
 from selfreg.run import Run
-from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader, validation_loader
+from selfreg.training.preparation import describe
 from selfreg.training.processes import check_strategy, share_batch_norm
 from tiny import selfreg, write_config
 

@@ -16,8 +16,8 @@ from selfreg.opening import build_from_config, input_statistics, open_split
 from selfreg.regulation import SelfRegulation
 from selfreg.run import Run, RunInfo
 from selfreg.training import train
-from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
+from selfreg.training.preparation import describe
 from selfreg.training.task import SegmentationTask
 from tiny import selfreg, write_config
 

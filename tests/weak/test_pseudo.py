@@ -22,8 +22,8 @@ from selfreg.inference.evaluate import evaluate_folders
 from selfreg.opening import build_from_config, open_training_split
 from selfreg.run import Run
 from selfreg.study import study
-from selfreg.training.fit import describe
 from selfreg.training.loaders import training_loader
+from selfreg.training.preparation import describe
 from selfreg.training.task import SegmentationTask
 from selfreg.weak import classifier, pipeline, refine
 from selfreg.weak.pipeline import PseudoResult, make_pseudo_masks

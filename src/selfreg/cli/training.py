@@ -1,13 +1,17 @@
 """Verbs that train: demo, train, pseudo, study."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
+
+if TYPE_CHECKING:
+    from selfreg.run import Run
 
 
 @app.command()
@@ -29,41 +33,71 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run [runs/NAME-OF-CONFIG].")] = None,
     overrides: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    extend: Annotated[
+        int | None, typer.Option("--extend", metavar="EPOCHS", help="Train a run that has ended for more epochs.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One step, and what a run would take.")] = False,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Evaluate at the end and leave a page.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Let data.augmentation import the code that it names.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train what CONFIG says."""
+    """Train what CONFIG says; leave weights, logs and a page."""
     from selfreg.config import load_config
 
+    loaded = load_config(config, overrides or ())
+    # with --json, nothing but JSON goes to the standard output
+    announce = partial(print, flush=True, file=sys.stderr if as_json else sys.stdout)
     if dry_run:
         from selfreg.training.dry_run import dry_run as take_one_step
 
-        found = take_one_step(load_config(config, overrides or ()))
+        found = take_one_step(loaded, allow_code=allow_code, announce=announce)
         if as_json:
             print_json(found.to_json())
         else:
             print("\n".join(found.lines()))
         return
     from selfreg.training import is_first_process
-    from selfreg.training import train as fit
+    from selfreg.training import train as train_run
 
-    run = fit(
-        load_config(config, overrides or ()),
+    run = train_run(
+        loaded,
         out or Path("runs") / config.stem,
         resume=resume,
+        extra_epochs=extend,
+        allow_code=allow_code,
         progress_bar=not (quiet or as_json) and sys.stderr.isatty(),
+        announce=announce,
     )
     if not is_first_process():
         return
-    summary = run.summary() or {}
+    if page:
+        from selfreg.comparison.run_page import write_run_page
+
+        write_run_page(run)
     if as_json:
-        print_json({"run": str(run.folder), **summary})
-        return
-    miou = summary.get("last_miou")
-    told = "not defined" if miou is None else f"{100 * miou:.1f} %"
+        print_json({"run": str(run.folder), **(run.summary() or {})})
+    else:
+        print("\n".join(_ending(run, page=page)))
+
+
+def _ending(run: "Run", *, page: bool) -> list[str]:
+    """How a run went, where its results are, and what to type next."""
+    from selfreg.training.progress import in_per_cent
+
+    summary = run.summary() or {}
+    last, best = in_per_cent(summary.get("last_miou")), in_per_cent(summary.get("best_miou"))
     skipped = f", {summary['skipped_batches']} batches skipped" if summary.get("skipped_batches") else ""
-    print(f"{run.folder}: {summary.get('epochs')} epochs, last val mIoU {told}{skipped}")
+    epoch = summary.get("best_epoch", -1) + 1
+    told = f", best {best} in epoch {epoch}" if epoch else ""
+    return [
+        f"{run.folder}: {summary.get('epochs')} epochs, last val mIoU {last}{told}{skipped}",
+        f"weights: {run.weights_path('last')}" + (f", {run.weights_path('best')}" if epoch else ""),
+        *([f"page: {run.page_path}"] if page else []),
+        f"next: selfreg predict {run.folder} photos/ -o masks/",
+    ]
 
 
 @app.command()

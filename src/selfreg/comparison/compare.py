@@ -84,6 +84,15 @@ def compare_runs(
     return _compare(source, split, _names(folders), predictions, runs)
 
 
+def measure_run(run: Run) -> Comparison:
+    """Predict (where not done yet) and score a run on its validation split, as a comparison of one side."""
+    config = run.config()
+    split = config.data.val_split
+    source = run.source(split)
+    predictions = predict_source(run, source, config.data, split, settings=config.validation)
+    return _compare(source, split, [run.name], [predictions], [run])
+
+
 def compare_folders(
     folders: Sequence[Path],
     labels: Path,

@@ -41,7 +41,7 @@ def write_comparison(
 
 
 def _numbers(comparison: Comparison) -> list[Number]:
-    last = comparison.differences[-1]
+    last = comparison.differences[-1] if comparison.differences else {}
     numbers = []
     for measure in HEADLINES:
         if comparison.sides[-1].summary.get(measure.key) is None:

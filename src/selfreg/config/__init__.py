@@ -2,14 +2,8 @@
 
 from selfreg.config.loading import check_overrides, dump_config, load_config, parse_config
 from selfreg.config.method import Arm, MethodConfig
-from selfreg.config.schema import (
-    Config,
-    DataConfig,
-    NetworkConfig,
-    TrainingConfig,
-    ValidationConfig,
-    known_keys,
-)
+from selfreg.config.schema import Config, DataConfig, NetworkConfig, ValidationConfig, known_keys
+from selfreg.config.training import TrainingConfig
 
 __all__ = [
     "Arm",

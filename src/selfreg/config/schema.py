@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
 from selfreg.config.method import MethodConfig
 from selfreg.config.section import Section
+from selfreg.config.training import REGION_LOSSES, TrainingConfig
 from selfreg.config.weak import CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
 
 
@@ -18,7 +19,8 @@ class DataConfig(Section):
     Sizes are (height, width) in pixels; `scale` is the range of the random zoom; `mean` and `std` are per channel for
     images in [0, 1] and default to those of the network's pretrained weights. `pseudo` is a folder that `selfreg
     pseudo` filled: the training masks come from there, the image-level labels from the tags of the data; `confidence`
-    lets each pixel count as much as its pseudo mask was sure of it.
+    lets each pixel count as much as its pseudo mask was sure of it. Crops are rotated by up to `rotation` degrees
+    either way. `augmentation` is `package.module:factory`, code of your own (see `selfreg.data.augmentation`).
     """
 
     kind: str = "folder"
@@ -32,7 +34,9 @@ class DataConfig(Section):
     scale: tuple[float, float] = (0.5, 2.0)
     short_side: int | None = Field(default=None, ge=16)
     flip: bool = True
+    rotation: float = Field(default=0.0, ge=0, le=180)
     colour: float = Field(default=0.25, ge=0, le=1)
+    augmentation: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
@@ -48,37 +52,16 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Which network, by name (`smp:DeepLabV3Plus/resnet50`, `ocrnet/hrnet_w48`, ...), and its pretrained weights."""
+    """Which network, by name (`smp:DeepLabV3Plus/resnet50`, `ocrnet/hrnet_w48`, ...), and its first weights.
+
+    `from_run` is the folder of a run of the same network: its last weights are the first ones here, in the place of
+    `pretrained`. The classes may differ; those of the same name keep their weights.
+    """
 
     name: str = "smp:DeepLabV3Plus/resnet50"
     pretrained: bool | str = False
+    from_run: Path | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-
-
-class TrainingConfig(Section):
-    """How the weights are found: optimiser, schedule, seeds, precision."""
-
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(default=1e-4, gt=0)
-    head_learning_rate_factor: float = Field(default=10.0, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    poly_power: float = Field(default=0.9, ge=0)
-    linear_warm_up_steps: int = Field(default=0, ge=0)
-    gradient_clip: float | None = Field(default=None, gt=0)
-    class_weights: Literal["none", "balanced"] = "none"
-    skip_non_finite: int = Field(default=0, ge=0)
-    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
-    validate_every: int = Field(default=1, ge=1)
-    workers: int = Field(default=2, ge=0)
-    threads: int | None = Field(default=None, ge=1)
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int | Literal["auto"] = 1
-    num_nodes: int = Field(default=1, ge=1)
-    strategy: str = "auto"
-    sync_batch_norm: bool = True
 
 
 class ValidationConfig(Section):
@@ -112,6 +95,21 @@ class Config(Section):
     cam: CamConfig = Field(default_factory=CamConfig)
     refinement: list[RefinementStep] = Field(default=[RefinementStep(name="pamr")])
     pseudo: PseudoConfig = Field(default_factory=PseudoConfig)
+
+    @model_validator(mode="after")
+    def _sections_that_fit(self) -> "Config":
+        regions = [name for name in self.training.loss_weights if name in REGION_LOSSES]
+        if regions and self.data.pseudo is not None and self.data.confidence:
+            raise ValueError(f"training.loss {regions[0]} cannot weight pixels: set data.confidence to false")
+        if self.data.augmentation is not None and self.data.pseudo is not None and self.data.confidence:
+            raise ValueError("data.augmentation does not transform confidences: set data.confidence to false")
+        if (
+            len(regions) == len(self.training.loss_weights)
+            and self.training.class_weights != "none"
+            and self.method.arm == "base"
+        ):
+            raise ValueError(f"training.class_weights do not act on {' and '.join(regions)}: add cross_entropy")
+        return self
 
 
 def known_keys(section: type[Any] = Config, prefix: str = "") -> Iterator[str]:

@@ -1,17 +1,19 @@
 """What a `DataLoader` is given: the two sets, and the sampler that makes every draw repeatable."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from selfreg.data.augmentation import Augmentation, draw_angle, rotate_crop, size_before_rotation
 from selfreg.data.labels import IGNORE_INDEX
 from selfreg.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_bilinear
-from selfreg.data.source import HasConfidence, HasTags, Source
+from selfreg.data.source import HasConfidence, HasTags, Pair, Source
 from selfreg.data.transforms import DEFAULT_COLOUR, DEFAULT_SCALE, TrainingTransform
 
 
@@ -33,6 +35,8 @@ class TrainingSet(Dataset[dict[str, Any]]):
         source: image-mask pairs.
         crop_size, scale, flip, colour, mean, std, short_side: see `TrainingTransform`.
         with_tags: add the image-level tags of the source.
+        rotation: largest angle of the random rotation, in degrees either way.
+        augmentation: applied to each image and its mask before everything else.
 
     Raises:
         ValueError: an option is out of range, or tags are asked of a source that has none.
@@ -50,10 +54,14 @@ class TrainingSet(Dataset[dict[str, Any]]):
         std: tuple[float, ...] = IMAGENET_STD,
         short_side: int | None = None,
         with_tags: bool = False,
+        rotation: float = 0.0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.source = source
         self.transform = TrainingTransform(crop_size, scale, flip, colour, mean, std, short_side)
         self.with_tags = with_tags
+        self.rotation = rotation
+        self.augmentation = augmentation
         self._has_confidence = isinstance(source, HasConfidence)  # asked once: the question itself takes long
         if with_tags:
             if not isinstance(source, HasTags):
@@ -64,16 +72,32 @@ class TrainingSet(Dataset[dict[str, Any]]):
         return len(self.source)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        if not isinstance(draw, Draw):
+            raise ValueError(
+                f"TrainingSet is asked for item {draw!r}, but takes a Draw (index and seed): use "
+                "DataLoader(..., sampler=SeededSampler(len(source), seed, batch_size=...)) instead of shuffle=True"
+            )
         index = draw.index
         source: Any = self.source
         confidence = source.confidence(index) if self._has_confidence else None
-        image, mask, sure = self.transform(source.read(index), draw.seed, confidence)
+        image, mask, sure = self._crop(source.read(index), draw.seed, confidence)
         item: dict[str, Any] = {"image": image, "mask": mask, "index": index}
         if self.with_tags:
             item["tags"] = torch.from_numpy(source.tags(index))
         if sure is not None:
             item["confidence"] = sure
         return item
+
+    def _crop(
+        self, pair: Pair, seed: int, confidence: NDArray[np.float32] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.augmentation is not None:
+            pair = self.augmentation(pair, seed, self.source.labels.num_classes)
+        if not self.rotation:
+            return self.transform(pair, seed, confidence)
+        angle, size = draw_angle(self.rotation, seed), self.transform.crop_size
+        larger = replace(self.transform, crop_size=size_before_rotation(size, angle))
+        return rotate_crop(*larger(pair, seed, confidence), angle, size)
 
 
 class EvaluationSet(Dataset[dict[str, Any]]):

@@ -145,7 +145,13 @@ def _display(console: Console) -> Progress:
 def _command(run: PlannedRun, place: Place) -> list[str]:
     command = [sys.executable, "-m", "selfreg.cli", "train", str(run.config_path), "--out", str(run.folder)]
     overrides = (f"seed={run.seed}", *place.overrides)
-    return [*command, "--resume", "--quiet", *(part for override in overrides for part in ("--set", override))]
+    return [
+        *command,
+        "--resume",
+        "--quiet",
+        "--no-page",
+        *(part for override in overrides for part in ("--set", override)),
+    ]
 
 
 def _start(run: PlannedRun, place: Place) -> _Started:

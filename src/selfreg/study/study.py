@@ -81,7 +81,7 @@ def _open(study: Config) -> Source:
 
 def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
     # the trainer refuses other configurations too, but only once earlier runs have cost their time
-    from selfreg.training.fit import refuse_other_config
+    from selfreg.training.resuming import refuse_other_config
 
     planned = PlannedRun(
         f"{arm.name} seed {seed}",

@@ -6,6 +6,7 @@ import lightning as L
 
 from selfreg.files import whole_file
 from selfreg.run import Run
+from selfreg.training.averaging import trained_network
 from selfreg.training.task import SegmentationTask
 
 
@@ -33,6 +34,18 @@ class Checkpoints(L.Callback):
         if trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1:
             trainer.check_val_every_n_epoch = 1
 
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,  # noqa: ARG002
+        batch: object,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """End the run after its last step, which `training.max_steps` may put within an epoch."""
+        if isinstance(pl_module, SegmentationTask) and trainer.global_step >= pl_module.total_steps:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Remember what this epoch's validation gave."""
         self.miou = float(trainer.callback_metrics["val/miou"])
@@ -46,9 +59,10 @@ class Checkpoints(L.Callback):
         if self.miou is not None and better:
             self.best_miou, self.best_epoch = self.miou, trainer.current_epoch
         if trainer.is_global_zero:
+            network = trained_network(trainer, task)
             if better:
-                self.run.save_weights("best", task.network)
-            self.run.save_weights("last", task.network)
+                self.run.save_weights("best", network)
+            self.run.save_weights("last", network)
             with whole_file(self.run.checkpoint_path) as temporary:
                 trainer.save_checkpoint(temporary, weights_only=False)
         else:

@@ -1,69 +1,66 @@
 """One training run, from a configuration to a folder with weights."""
 
-import logging
 import math
 import platform
 import time
-import warnings
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from selfreg.config import Config
-from selfreg.data import Source, in_class_order
-from selfreg.data.source import HasFiles, item_name
+from selfreg.data.source import item_name
 from selfreg.messages import one_line, raised_in
-from selfreg.opening import build_from_config, input_statistics, open_split, open_training_split
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
 from selfreg.training.checkpoints import Checkpoints
-from selfreg.training.loaders import training_loader, validation_loader
-from selfreg.training.processes import check_strategy, ending_together, share_batch_norm
-from selfreg.training.survey import balanced_weights, survey
+from selfreg.training.optimiser import poly_schedule
+from selfreg.training.preparation import Preparation, prepare
+from selfreg.training.processes import ending_together, share_batch_norm
+from selfreg.training.progress import Announce, announce_on_stdout
+from selfreg.training.resuming import extend, refuse_other_config
 from selfreg.training.task import SegmentationTask
-
-# keys that say where a run computes, not what: they may change between start and resumption
-_PLACE_KEYS = ("threads", "workers", "accelerator", "devices", "num_nodes", "strategy")
-# sections that `selfreg pseudo` reads and training does not
-_PSEUDO_SECTIONS = ("classifier", "cam", "refinement", "pseudo")
+from selfreg.training.trainer import make_trainer, quiet_lightning
 
 
-def _quiet_lightning() -> None:
-    """Leave out Lightning's remarks on hardware and its own products; warnings about the training stay."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*LeafSpec.*",
-        ".*does not have many workers.*",
-        ".*Precision .* is not supported.*",
-        ".*litlogger.*",
-        # validation is summed over the processes before it is logged
-        ".*sync_dist=True.*",
-        ".*`training_step` returned `None`.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
-def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: bool = True) -> Run:
-    """Train what `config` says into `folder`; with `resume`, go on from the last finished epoch.
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    extra_epochs: int | None = None,
+    allow_code: bool = False,
+    progress_bar: bool = True,
+    announce: Announce = announce_on_stdout,
+) -> Run:
+    """Train a network into a folder of its own.
 
     A run that has ended already is given back as it is. Where several processes train (`training.devices`,
     `training.num_nodes`), every one of them calls this; the first one checks the data and writes, the others compute.
-    Raises ValueError, before anything is written, for data, tap names, a network or a folder that do not fit, and
-    ConnectionError where another process has failed.
+
+    Args:
+        config: What to train.
+        folder: Folder of the run.
+        resume: Go on from the last finished epoch, where the folder holds a run.
+        extra_epochs: Let the run that has ended in the folder go on for so many epochs (see `extend`).
+        allow_code: Let `data.augmentation` import the code that it names.
+        progress_bar: Show the batches of the epoch in progress.
+        announce: Called with each line for people: what is trained, and one line per epoch.
+
+    Raises:
+        ValueError: Data, tap names, a network or a folder that do not fit; before anything is written.
+        ConnectionError: Another process has failed.
     """
-    _quiet_lightning()
+    quiet_lightning()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    trainer = _make_trainer(config, Run(folder), progress_bar)
+    if extra_epochs is not None:
+        config, resume = extend(Run.open(folder), config, extra_epochs), True
+    trainer = make_trainer(config, Run(folder), announce, progress_bar=progress_bar)
     first = trainer.is_global_zero
+    tell: Announce = announce if first else _silent
     started = Run.open(folder) if Run.exists(folder) else None
     # the others may find what the first one has just written
     if started is not None and (first or resume):
@@ -75,30 +72,77 @@ def train(config: Config, folder: Path, *, resume: bool = False, progress_bar: b
     with ExitStack() as held:
         if started is not None and first:
             held.enter_context(started.lock())
-        train_source, val_source = _open_splits(config)
-        info = started.info() if started is not None else describe(config, train_source)
-        # the data of a resumed run may name its classes in another order
-        owner = f"{folder}: the run"
-        train_source = in_class_order(train_source, info.class_names, owner)
-        val_source = in_class_order(val_source, info.class_names, owner)
-        checkpoint = started.state_to_resume() if started is not None else None
-        task, loaders = _prepare(config, info, train_source, val_source, trainer)
+        prepared = prepare(
+            config,
+            announce=tell,
+            allow_code=allow_code,
+            started=started,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        task = _task(config, prepared, trainer)
         if started is None and first:
             # nothing is written before all of this has gone well
             held.enter_context(Run(folder).lock())
-        run = started or (Run.create(folder, config, info) if first else Run(folder))
-        trainer.log_every_n_steps = min(10, len(loaders[0]))  # type: ignore[attr-defined]
+        run = started or (Run.create(folder, config, prepared.info) if first else Run(folder))
+        checkpoint = run.state_to_resume() if started is not None else None
+        tell(_overview(config, prepared))
+        if checkpoint is not None:
+            tell(_continuation(checkpoint, config, task.total_steps))
         clock = time.perf_counter()
         with ending_together(trainer):
-            _fit(trainer, task, loaders, checkpoint)
+            _fit(trainer, task, prepared, checkpoint)
         if first:
             run.write_summary(_summary(trainer, task, time.perf_counter() - clock, resumed=checkpoint is not None))
     return run
 
 
-def _fit(trainer: L.Trainer, task: SegmentationTask, loaders: tuple[Any, Any], checkpoint: Path | None) -> None:
+def _silent(line: str) -> None:
+    """Announce nothing."""
+
+
+def _task(config: Config, prepared: Preparation, trainer: L.Trainer) -> SegmentationTask:
+    task = SegmentationTask(config, prepared.network, prepared.info.num_classes, total_steps=prepared.total_steps)
+    task.image_name = partial(item_name, prepared.train_source)
+    task.set_class_weights(prepared.class_weights)
+    if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cuda":
+        task.model = share_batch_norm(task.model)
+    return task
+
+
+def _overview(config: Config, prepared: Preparation) -> str:
+    """What is trained, in one line."""
+    network = config.network
+    if network.from_run is not None:
+        weights = f"weights of {network.from_run}"
+    elif network.pretrained is False:
+        weights = "random weights (network.pretrained: false)"
+    else:
+        weights = f"pretrained weights (network.pretrained: {str(network.pretrained).lower()})"
+    epochs = f"{prepared.epochs} epoch{'s' if prepared.epochs != 1 else ''}"
+    return (
+        f"{network.name}, {weights}, arm {config.method.arm}: {prepared.info.num_classes} classes, "
+        f"{len(prepared.train_source)} images, {prepared.total_steps} steps in {epochs}"
+    )
+
+
+def _continuation(checkpoint: Path, config: Config, total_steps: int) -> str:
+    """Where a run goes on, and with which learning rate."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    epoch, step = int(state["epoch"]) + 1, int(state["global_step"])
+    training = config.training
+    factor = poly_schedule(total_steps, training.poly_power, training.linear_warm_up_steps)(step)
+    return (
+        f"going on after epoch {epoch}, step {step} of {total_steps}; the learning rate there is "
+        f"{factor * training.learning_rate:.3g}, by the schedule of {total_steps} steps"
+    )
+
+
+def _fit(trainer: L.Trainer, task: SegmentationTask, prepared: Preparation, checkpoint: Path | None) -> None:
+    trainer.fit_loop.max_epochs = prepared.epochs
+    trainer.log_every_n_steps = min(10, prepared.steps_per_epoch)  # type: ignore[attr-defined]
     try:
-        trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, prepared.loader, prepared.validation, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning's own answer to a signal
         raise KeyboardInterrupt from None
@@ -109,110 +153,6 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, loaders: tuple[Any, Any], c
             f"a loading process died ({one_line(error)}), most often for want of memory; set "
             "training.workers lower and go on with --resume"
         ) from None
-
-
-def _open_splits(config: Config) -> tuple[Source, Source]:
-    train_source = open_training_split(config)
-    val_source = open_split(config, config.data.val_split)
-    owner = f"{config.data.val_split}: the split {config.data.train_split}"
-    return train_source, in_class_order(val_source, train_source.labels.class_names, owner)
-
-
-def describe(config: Config, source: Source) -> RunInfo:
-    """What a run keeps of its data and its input."""
-    mean, std = input_statistics(config)
-    packages = {
-        name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")
-    }
-    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in source.labels.palette)
-    return RunInfo(tuple(source.labels.class_names), palette, mean, std, packages)
-
-
-def _prepare(
-    config: Config, info: RunInfo, train_source: Source, val_source: Source, trainer: L.Trainer
-) -> tuple[SegmentationTask, tuple[Any, Any]]:
-    place = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-    loader = training_loader(config, train_source, info, **place)
-    validation = validation_loader(config, val_source, info, **place)
-    network = build_from_config(config, info.num_classes)
-    total_steps = len(loader) * config.training.epochs
-    task = SegmentationTask(config, network, info.num_classes, total_steps=total_steps)
-    task.image_name = partial(item_name, train_source)
-    if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cuda":
-        task.model = share_batch_norm(task.model)
-    # the data are read last, since that takes longest
-    if trainer.is_global_zero:
-        balanced = config.training.class_weights == "balanced"
-        if balanced or isinstance(train_source, HasFiles):
-            pixels = survey(train_source, "checking training data")
-            task.set_class_weights(balanced_weights(pixels) if balanced else None)
-        if isinstance(val_source, HasFiles):
-            survey(val_source, "checking validation data")
-    return task, (loader, validation)
-
-
-def refuse_other_config(run: Run, config: Config) -> None:
-    """Raise ValueError where a run was started with another configuration than this, but for where it computes."""
-    stored, given = run.config().model_dump(mode="json"), config.model_dump(mode="json")
-    for section in stored:
-        if section in _PSEUDO_SECTIONS:
-            continue
-        old, new = stored[section], given[section]
-        if not isinstance(old, dict):
-            old, new = {"": old}, {"": new}
-        for key in old:
-            if old[key] != new[key] and key not in _PLACE_KEYS:
-                name = f"{section}.{key}".rstrip(".")
-                raise ValueError(
-                    f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the "
-                    "configuration of the run, or train into another --out"
-                )
-
-
-def _make_trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
-    try:
-        trainer = _trainer(config, run, progress_bar)
-    except MisconfigurationException as error:
-        raise ValueError(f"training.accelerator, devices, num_nodes, strategy: {one_line(error)}") from None
-    check_strategy(trainer, config.training.strategy)
-    return trainer
-
-
-def _trainer(config: Config, run: Run, progress_bar: bool) -> L.Trainer:
-    training = config.training
-    callbacks: list[Callback] = [Checkpoints(run), LearningRateMonitor("epoch")]
-    if progress_bar:
-        callbacks.append(RichProgressBar(leave=True))
-    # a resumed run logs beside the interrupted one, which the CSV logger would otherwise delete
-    attempt = run.next_attempt
-    logs = str(run.log_folder)
-    return L.Trainer(
-        accelerator=training.accelerator,
-        devices=training.devices,
-        num_nodes=training.num_nodes,
-        strategy=training.strategy,
-        precision=_precision(training.precision, training.accelerator),
-        max_epochs=training.epochs,
-        gradient_clip_val=training.gradient_clip,
-        check_val_every_n_epoch=training.validate_every,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=[CSVLogger(logs, name="", version=attempt), TensorBoardLogger(logs, name="", version=attempt)],
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        # Lightning looks for states of its own in there, by default in the folder where one happens to be
-        default_root_dir=run.folder,
-    )
-
-
-def _precision(name: str, accelerator: str) -> Any:
-    if name != "auto":
-        return "32-true" if name == "32" else name
-    if accelerator == "cpu" or not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
 def _summary(trainer: L.Trainer, task: SegmentationTask, seconds: float, *, resumed: bool) -> dict[str, Any]:

@@ -1,22 +1,63 @@
 """The two loaders of a run: augmented crops to train on, whole images to validate on."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from selfreg.config import Config
-from selfreg.data import EvaluationSet, SeededSampler, Source, TrainingSet
+from selfreg.data import IGNORE_INDEX, EvaluationSet, SeededSampler, Source, TrainingSet
+from selfreg.data.augmentation import Augmentation
 from selfreg.run import RunInfo
+
+
+class AccumulatingLoader(DataLoader[dict[str, Any]]):
+    """Loads the joint batch of a step at once and gives it in `accumulate` parts of equal size.
+
+    Each part carries `pixels`, its valid pixels of each class, (K,) float32, weighted by their confidence where there
+    is one, and `mean_pixels`, the mean of that over the parts of the joint batch. A loss that is a mean over valid
+    pixels, multiplied by the quotient of the two, has the gradient of the joint batch.
+    """
+
+    def __init__(self, crops: TrainingSet, *, accumulate: int, **options: Any) -> None:
+        super().__init__(crops, **options)
+        self.accumulate = accumulate
+        self.num_classes = crops.source.labels.num_classes
+
+    def __len__(self) -> int:
+        """Parts of an epoch."""
+        return super().__len__() * self.accumulate
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        for joint in super().__iter__():
+            if self.accumulate == 1:
+                yield joint
+                continue
+            chunks = {key: value.chunk(self.accumulate) for key, value in joint.items()}
+            parts = [{key: chunks[key][index] for key in chunks} for index in range(self.accumulate)]
+            pixels = torch.stack([self._pixels(part) for part in parts])
+            for part, own in zip(parts, pixels, strict=True):
+                yield {**part, "pixels": own, "mean_pixels": pixels.mean(0)}
+
+    def _pixels(self, part: dict[str, Any]) -> Tensor:
+        valid = part["mask"] != IGNORE_INDEX
+        confidence = part["confidence"][valid] if "confidence" in part else None
+        return torch.bincount(part["mask"][valid], confidence, minlength=self.num_classes).float()
 
 
 def training_loader(
     config: Config, source: Source, info: RunInfo, *, rank: int = 0, world_size: int = 1
-) -> DataLoader[dict[str, Any]]:
+) -> AccumulatingLoader:
     """Augmented crops whose order and augmentation depend on the seed and the epoch alone, not on the workers.
 
-    `training.batch_size` counts the images of one step over all processes. Raises ValueError where the split does not
-    fill one batch. Pseudo masks bring the image-level tags, and their confidence where it is to weight pixels.
+    `training.batch_size` counts the images of one batch over all processes; `training.accumulate` such batches are
+    one step, and hold the crops that a batch of that many images would hold. Pseudo masks bring the image-level tags,
+    and their confidence where it is to weight pixels.
+
+    Raises:
+        ValueError: The split does not fill one step.
     """
     data, training = config.data, config.training
     crops = TrainingSet(
@@ -24,16 +65,24 @@ def training_loader(
         data.crop_size,
         scale=data.scale,
         flip=data.flip,
+        rotation=data.rotation,
         colour=data.colour,
         mean=info.mean,
         std=info.std,
         short_side=data.short_side,
         with_tags=data.pseudo is not None,
+        augmentation=None if data.augmentation is None else Augmentation(data.augmentation),
     )
-    sampler = SeededSampler(len(source), config.seed, batch_size=training.batch_size, rank=rank, world_size=world_size)
-    return DataLoader(
+    if training.batch_size % world_size:
+        raise ValueError(
+            f"training.batch_size {training.batch_size} over {world_size} processes: choose a multiple of their number"
+        )
+    images = training.batch_size * training.accumulate
+    sampler = SeededSampler(len(source), config.seed, batch_size=images, rank=rank, world_size=world_size)
+    return AccumulatingLoader(
         crops,
-        batch_size=training.batch_size // world_size,
+        accumulate=training.accumulate,
+        batch_size=images // world_size,
         sampler=sampler,
         num_workers=training.workers,
         pin_memory=torch.cuda.is_available(),

@@ -24,10 +24,15 @@ def backbone_of(network: nn.Module) -> nn.Module | None:
 def parameter_groups(
     network: nn.Module, exits: Iterable[nn.Parameter], config: TrainingConfig
 ) -> list[dict[str, object]]:
-    """Backbone at the learning rate; the network's head and the exits at `head_learning_rate_factor` times it.
+    """Parameter groups for the optimiser, each part of the model with its own learning rate.
 
-    Norm layers and biases carry no weight decay. A network that names no backbone trains whole at the learning rate,
-    and only the exits take the factor. Source: DeepLab-v2's tenfold head rate, extended to the exits (this project's).
+    Args:
+        network: The plain network. One that names no backbone counts as backbone whole.
+        exits: Parameters of the exits.
+        config: `learning_rate`, and its factors for backbone, head and exits; exits take the factor of the head where
+            they have none of their own. Norm layers and biases carry no `weight_decay`.
+
+    Source: DeepLab-v2's tenfold head rate, extended to the exits (this project's).
     """
     backbone = backbone_of(network)
     slow = list((network if backbone is None else backbone).parameters())
@@ -35,9 +40,9 @@ def parameter_groups(
     head = [parameter for parameter in network.parameters() if id(parameter) not in slow_ids]
     groups: list[dict[str, object]] = []
     for name, parameters, factor in (
-        ("backbone", slow, 1.0),
+        ("backbone", slow, config.backbone_learning_rate_factor),
         ("head", head, config.head_learning_rate_factor),
-        ("exits", list(exits), config.head_learning_rate_factor),
+        ("exits", list(exits), config.exit_learning_rate_factor or config.head_learning_rate_factor),
     ):
         trainable = [parameter for parameter in parameters if parameter.requires_grad]
         for decay, chosen in (

@@ -1,6 +1,8 @@
 """Reading the data once before training: what is wrong is found while nothing is lost, and classes are counted."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,28 +11,42 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from selfreg.config import TrainingConfig
 from selfreg.data import Source
 
 # reading more than this many pairs takes longer than a wrong one is worth; `selfreg check-data` reads all
 READ_AT_MOST = 5000
 
 
-def survey(source: Source, description: str = "checking data") -> NDArray[np.int64]:
-    """Read every image and mask (evenly spaced ones where there are more than 5,000); return pixels per class (K,).
+@dataclass(frozen=True)
+class Survey:
+    """What the masks of a split hold: `pixels` of each class, int64 (K,), and the different `shapes` (H, W)."""
 
-    Raises ValueError, as the source does, for a file that is missing, damaged, of another size or with a wrong label.
+    pixels: NDArray[np.int64]
+    shapes: list[tuple[int, int]]
+
+
+def survey(source: Source, description: str = "checking data") -> Survey:
+    """Read every image and mask, or 5,000 evenly spaced ones where there are more.
+
+    Raises:
+        ValueError: A file is missing, damaged, of another size or has a wrong label, as the source says.
     """
     step = -(-len(source) // READ_AT_MOST)
 
-    def count(index: int) -> NDArray[np.int64]:
-        return np.bincount(source.read(index).mask.ravel(), minlength=256)[: source.labels.num_classes]
+    def look(index: int) -> tuple[NDArray[np.int64], tuple[int, int]]:
+        mask = source.read(index).mask
+        return np.bincount(mask.ravel(), minlength=256)[: source.labels.num_classes], (mask.shape[0], mask.shape[1])
 
     indices = range(0, len(source), step)
     with ThreadPoolExecutor() as pool:
         console = Console(stderr=True)
-        counts = track(pool.map(count, indices), description, total=len(indices), console=console, transient=True)
-        total: NDArray[np.int64] = np.sum(list(counts), axis=0)
-        return total
+        results = pool.map(look, indices)
+        # without a terminal a bar would leave an empty line in the log
+        hidden = not console.is_terminal
+        bar = track(results, description, total=len(indices), console=console, transient=True, disable=hidden)
+        found = list(bar)
+    return Survey(np.sum([pixels for pixels, _ in found], axis=0), sorted({shape for _, shape in found}))
 
 
 def balanced_weights(pixels: NDArray[np.int64]) -> Tensor:
@@ -46,3 +62,24 @@ def balanced_weights(pixels: NDArray[np.int64]) -> Tensor:
         weights[present] = np.sqrt(np.median(frequency[present]) / frequency[present])
         weights[present] /= (weights * frequency).sum()
     return torch.from_numpy(weights).float()
+
+
+def given_class_weights(config: TrainingConfig, class_names: Sequence[str]) -> Tensor | None:
+    """The class weights (K,) float32 that `training.class_weights` lists; None for `none` and `balanced`.
+
+    Raises:
+        ValueError: A list of another length than there are classes, or a name that is no class.
+    """
+    weights = config.class_weights
+    if isinstance(weights, str):
+        return None
+    if isinstance(weights, dict):
+        unknown = [name for name in weights if name not in class_names]
+        if unknown:
+            raise ValueError(
+                f"training.class_weights: {unknown[0]!r} is no class of the data; these are {', '.join(class_names)}"
+            )
+        weights = [weights.get(name, 1.0) for name in class_names]
+    if len(weights) != len(class_names):
+        raise ValueError(f"training.class_weights: {len(weights)} weights for {len(class_names)} classes")
+    return torch.tensor(weights, dtype=torch.float32)

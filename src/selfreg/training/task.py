@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -16,6 +17,9 @@ from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
 from selfreg.messages import raised_in
 from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, auxiliary_taps, main_output, segmentation_loss
+from selfreg.regulation.losses import mean_over_processes
+from selfreg.training.freezing import freeze
+from selfreg.training.losses import own_loss_of
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 
 # what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
@@ -51,13 +55,23 @@ class SegmentationTask(L.LightningModule):
             self.model = MultiExit(network, num_classes, taps=auxiliary) if auxiliary else network
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
+        self.own_loss = own_loss_of(config.training)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None, persistent=False)
+        self.set_class_weights(None)
         self.confusion = ConfusionMatrix(num_classes)
         self.image_name: Callable[[int], str] = str
         """What people know the image of an index by."""
         self.skipped_batches = 0
         self._left_out: list[tuple[Tensor, Tensor]] | None = None
+        self._frozen = freeze(self.network, config.training.freeze)
+
+    def train(self, mode: bool = True) -> "SegmentationTask":
+        """Switch between training and evaluation; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     @property
     def network(self) -> nn.Module:
@@ -67,16 +81,29 @@ class SegmentationTask(L.LightningModule):
     def set_class_weights(self, class_weights: Tensor | None) -> None:
         """Weight the segmentation terms by class, (K,) float32; the same in every arm."""
         self.class_weights = class_weights
-        self.objective = replace(self.objective, class_weights=class_weights)
+        plain = self.own_loss is segmentation_loss
+        own_loss = None if plain else partial(self.own_loss, class_weights=class_weights)
+        self.objective = replace(self.objective, class_weights=class_weights, own_loss=own_loss)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """The first process has counted the classes; the others take its weights."""
         if self.config.training.class_weights == "balanced":
             self.set_class_weights(self.trainer.strategy.broadcast(self.class_weights))
 
+    def on_train_start(self) -> None:
+        """Take the learning rate from the schedule: a checkpoint holds that of the schedule of its own run."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LambdaLR):
+            for group, rate, factor in zip(
+                scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["lr"] = rate * factor(scheduler.last_epoch)
+
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
-        """Draw dropout from seed, step and process alone, so that a resumed run draws what the whole one drew."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + self.global_rank * 999_999_937)
+        """Draw dropout from seed, batch and process alone, so that a resumed run draws what the whole one drew."""
+        accumulate = self.config.training.accumulate
+        batches = self.global_step * accumulate + batch_index % accumulate
+        torch.manual_seed(self.config.seed * 1_000_003 + batches + self.global_rank * 999_999_937)
 
     def loss_of(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The total loss of one batch at a progress in [0, 1], and the raw terms that it is made of.
@@ -114,12 +141,24 @@ class SegmentationTask(L.LightningModule):
         total, raw = self.loss_of(batch, progress=self.global_step / max(self.total_steps, 1))
         if not self._is_finite_everywhere(total):
             self._skip_or_stop(batch, raw)
-            self._left_out = buffers
+            # with accumulation the whole step is left out, from its first such batch on
+            self._left_out = self._left_out or buffers
             return total
+        if "pixels" in batch:
+            total = total * self._share_of_step(batch)
         self.log("loss", total.detach(), prog_bar=True, sync_dist=True)
         for name, value in raw.items():
             self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated, sync_dist=True)
         return total
+
+    def _share_of_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """What one of several accumulated batches counts: its valid pixels over their mean, weighted by class."""
+        weights = self.class_weights
+        pixels, mean_pixels = (
+            mean_over_processes(batch[name].sum() if weights is None else (batch[name] * weights).sum())
+            for name in ("pixels", "mean_pixels")
+        )
+        return pixels / mean_pixels.clamp_min(torch.finfo(pixels.dtype).tiny)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Undo a batch that is left out: without gradients no weight moves, and batch norm forgets what it saw."""
@@ -163,13 +202,17 @@ class SegmentationTask(L.LightningModule):
         self.skipped_batches = checkpoint.get("skipped_batches", 0)
 
     def _plain_loss(self, result: Any, masks: Tensor, confidence: Tensor | None) -> Tensor:
-        """Cross-entropy of the network's own output, and 0.4 times that of its own auxiliary class maps (OCRNet's)."""
+        """The loss of the own output, and 0.4 times the cross-entropy of auxiliary class maps (OCRNet's)."""
         if not isinstance(result, ExitOutputs):
-            return self._cross_entropy(main_output(result), masks, confidence)
-        *auxiliary, own = (self._cross_entropy(class_map, masks, confidence) for class_map in result.class_maps)
+            return self._own_loss(main_output(result), masks, confidence)
+        own = self._own_loss(result.class_maps[-1], masks, confidence)
+        auxiliary = [self._cross_entropy(class_map, masks, confidence) for class_map in result.class_maps[:-1]]
         # empty sums keep unused parameters in the graph, as DDP wants it
         unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
         return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
+
+    def _own_loss(self, class_map: Tensor, masks: Tensor, confidence: Tensor | None) -> Tensor:
+        return self.own_loss(class_map, masks, class_weights=self.class_weights, confidence=confidence)
 
     def _cross_entropy(self, class_map: Tensor, masks: Tensor, confidence: Tensor | None) -> Tensor:
         return segmentation_loss(class_map, masks, class_weights=self.class_weights, confidence=confidence)

@@ -1,0 +1,18 @@
+"""The page of a single run: its numbers, classes, curves and the objects it gets wrong."""
+
+from pathlib import Path
+
+from selfreg.comparison.compare import measure_run
+from selfreg.comparison.page import write_comparison
+from selfreg.run import Run
+
+
+def write_run_page(run: Run, *, limit: int = 60) -> Path:
+    """Evaluate a run that has ended on its validation split, and write its page; returns the path.
+
+    Class maps are kept in the folder of the run, so that `selfreg evaluate` need not make them again. The code of a
+    network of one's own is run, as it was in training.
+    """
+    comparison = measure_run(Run.open(run.folder, allow_code=True))
+    command = f"selfreg evaluate {run.folder}"
+    return write_comparison(comparison, run.page_path, title=run.name, commands=[command], limit=limit)

@@ -1,0 +1,124 @@
+"""Augmentations beside those of `TrainingTransform`: rotation, and code of people's own."""
+
+import importlib
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from math import ceil, cos, radians, sin
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfreg.data.labels import IGNORE_INDEX
+from selfreg.data.source import Pair
+
+
+def draw_angle(rotation: float, seed: int) -> float:
+    """An angle in degrees, uniform in [-rotation, rotation], that depends on the seed alone."""
+    return float(np.random.default_rng((seed, 1)).uniform(-rotation, rotation))
+
+
+def size_before_rotation(size: tuple[int, int], angle: float) -> tuple[int, int]:
+    """Size (height, width) of the crop that, rotated by `angle` degrees, covers one of `size` wholly."""
+    across, along = abs(sin(radians(angle))), abs(cos(radians(angle)))
+    height, width = size
+    return ceil(height * along + width * across), ceil(height * across + width * along)
+
+
+def rotate_crop(
+    image: Tensor, mask: Tensor, confidence: Tensor | None, angle: float, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Rotate a crop about its centre and cut `size` out of the middle.
+
+    Args:
+        image: float32 (C, h, w), normalised; interpolated bilinearly, 0 (the mean colour) outside.
+        mask: int64 (h, w); nearest neighbour, 255 outside.
+        confidence: float32 (h, w) or None; nearest neighbour, 0 outside.
+        angle: Degrees, counter-clockwise.
+        size: (height, width) of the result, at most that of the crop.
+    """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    def turned(maps: Tensor, interpolation: InterpolationMode, fill: float) -> Tensor:
+        rotated: Tensor = transforms.rotate(maps, angle, interpolation=interpolation, fill=fill)
+        cut: Tensor = transforms.center_crop(rotated, list(size))
+        return cut.contiguous()
+
+    nearest = InterpolationMode.NEAREST
+    return (
+        turned(image, InterpolationMode.BILINEAR, 0.0),
+        turned(mask[None], nearest, IGNORE_INDEX)[0],
+        None if confidence is None else turned(confidence[None], nearest, 0.0)[0],
+    )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """An augmentation of somebody's own, applied to image and mask together, before the crop is cut.
+
+    `spec` is `package.module:factory`. `factory()` gives a callable that is called as
+    `augment(image=image, mask=mask)`, with image (H, W, C) and mask (H, W) uint8 (255: void), and returns a mapping
+    with an `image` and a `mask` of one size: for instance a `Compose` of albumentations. The random generators of
+    Python, numpy and torch are seeded before each call, so that a resumed run draws what the whole one drew.
+
+    Raises:
+        ValueError: The code cannot be imported, or what it returns is no image with its mask.
+    """
+
+    spec: str
+
+    def __post_init__(self) -> None:
+        _augment(self.spec)
+
+    def __call__(self, pair: Pair, seed: int, num_classes: int) -> Pair:
+        """Augment one pair."""
+        augment = _augment(self.spec)
+        with torch.random.fork_rng(devices=[]):
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - what most code of this kind draws from
+            torch.manual_seed(seed)
+            with suppress(AttributeError):
+                augment.set_random_seed(seed % 2**32)  # albumentations has a generator of its own
+            result = augment(image=pair.image, mask=pair.mask)
+        return self._checked(result, pair, num_classes)
+
+    def _checked(self, result: Any, pair: Pair, num_classes: int) -> Pair:
+        try:
+            image, mask = np.asarray(result["image"]), np.asarray(result["mask"])
+        except (TypeError, KeyError, IndexError):
+            raise ValueError(f"data.augmentation {self.spec}: must return a mapping with `image` and `mask`") from None
+        if image.dtype != pair.image.dtype or image.ndim != 3 or image.shape[2] != pair.image.shape[2]:
+            raise ValueError(
+                f"data.augmentation {self.spec}: the image must stay {pair.image.dtype} (H, W, {pair.image.shape[2]}), "
+                f"it became {image.dtype} {image.shape}; leave normalisation to selfreg"
+            )
+        if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
+            raise ValueError(
+                f"data.augmentation {self.spec}: the mask must stay uint8 of the size of the image, "
+                f"it became {mask.dtype} {mask.shape} beside an image of {image.shape[:2]}"
+            )
+        strange = mask[(mask >= num_classes) & (mask != IGNORE_INDEX)]
+        if strange.size:
+            raise ValueError(
+                f"data.augmentation {self.spec}: made label {strange[0]} of classes 0..{num_classes - 1}; interpolate "
+                f"masks by nearest neighbour and fill them with {IGNORE_INDEX}"
+            )
+        return Pair(np.ascontiguousarray(image), np.ascontiguousarray(mask))
+
+
+@cache
+def _augment(spec: str) -> Any:
+    module_name, _, factory_name = spec.partition(":")
+    try:
+        factory: Callable[[], Any] = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"data.augmentation {spec}: {error}; write package.module:factory") from None
+    augment = factory()
+    if not callable(augment):
+        raise ValueError(f"data.augmentation {spec}: factory() gave a {type(augment).__name__}, which cannot be called")
+    return augment

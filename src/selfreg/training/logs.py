@@ -1,0 +1,55 @@
+"""The loggers that `training.loggers` names, through Lightning."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from selfreg.config import Config
+from selfreg.run import Run
+
+
+def make_loggers(config: Config, run: Run) -> list[Logger]:
+    """The loggers of one attempt of a run; all of them write below the folder of the run.
+
+    The CSV files are always written, since pages and tables are made from them. Weights & Biases stays offline unless
+    the environment variable WANDB_MODE says otherwise, and MLflow writes to a file unless MLFLOW_TRACKING_URI names a
+    server.
+
+    Raises:
+        ValueError: The package of a logger is not installed.
+    """
+    # a resumed run logs beside the interrupted one, which the CSV logger would otherwise delete
+    attempt = run.next_attempt
+    folder = str(run.log_folder)
+    names = dict.fromkeys(["csv", *config.training.loggers])
+    for name in names:
+        if name in ("wandb", "mlflow") and find_spec(name) is None:
+            raise ValueError(f"training.loggers: {name} needs a package of its own: pip install 'selfreg[{name}]'")
+    made: dict[str, Any] = {
+        "csv": lambda: CSVLogger(folder, name="", version=attempt),
+        "tensorboard": lambda: TensorBoardLogger(folder, name="", version=attempt),
+        "wandb": lambda: _wandb(run, attempt),
+        "mlflow": lambda: _mlflow(run, attempt),
+    }
+    return [made[name]() for name in names]
+
+
+def _wandb(run: Run, attempt: str) -> Logger:
+    offline = os.environ.get("WANDB_MODE", "offline") != "online"
+    folder = run.log_folder / attempt
+    folder.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(name=f"{run.name}-{attempt}", save_dir=folder, project="selfreg", offline=offline)
+
+
+def _mlflow(run: Run, attempt: str) -> Logger:
+    folder = Path(run.log_folder, "mlflow").resolve()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}.db"
+    return MLFlowLogger(
+        experiment_name="selfreg",
+        run_name=f"{run.name}-{attempt}",
+        tracking_uri=uri,
+        artifact_location=None if "MLFLOW_TRACKING_URI" in os.environ else folder.as_uri(),
+    )

@@ -1,0 +1,105 @@
+"""Lightning's trainer, as a configuration wants it."""
+
+import logging
+import warnings
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, RichProgressBar
+
+from selfreg.config import Config
+from selfreg.messages import one_line
+from selfreg.run import Run
+from selfreg.training.averaging import AveragedWeights
+from selfreg.training.checkpoints import Checkpoints
+from selfreg.training.logs import make_loggers
+from selfreg.training.processes import check_strategy
+from selfreg.training.progress import Announce, EpochLines
+
+
+class StopEarly(EarlyStopping):
+    """Lightning's early stopping on the mIoU; a run that it has ended and that goes on all the same counts anew."""
+
+    def __init__(self, patience: int) -> None:
+        # right after validation, so that the checkpoint of the epoch holds the count
+        super().__init__("val/miou", mode="max", patience=patience, check_finite=False, check_on_train_epoch_end=False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Forget a count that has reached its end."""
+        if self.wait_count >= self.patience:
+            self.wait_count = 0
+
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's remarks on hardware and its own products; warnings about the training stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*Precision .* is not supported.*",
+        ".*litlogger.*",
+        # validation is summed over the processes before it is logged
+        ".*sync_dist=True.*",
+        ".*`training_step` returned `None`.*",
+        # frozen parts are in evaluation mode
+        ".*in eval mode at the start of training.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: bool) -> L.Trainer:
+    """The trainer with its callbacks and loggers; how many epochs it trains is set when the data are known.
+
+    Raises:
+        ValueError: Devices or a strategy that this machine or this package does not have, or a logger whose package
+            is missing.
+    """
+    training = config.training
+    try:
+        trainer = L.Trainer(
+            accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.num_nodes,
+            strategy=training.strategy,
+            precision=_precision(training.precision, training.accelerator),
+            max_epochs=training.epochs,
+            accumulate_grad_batches=training.accumulate,
+            gradient_clip_val=training.gradient_clip,
+            check_val_every_n_epoch=training.validate_every,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=make_loggers(config, run),
+            callbacks=_callbacks(config, run, announce, progress_bar),
+            enable_checkpointing=False,
+            enable_progress_bar=progress_bar,
+            enable_model_summary=False,
+            # Lightning looks for states of its own in there, by default in the folder where one happens to be
+            default_root_dir=run.folder,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"training.accelerator, devices, num_nodes, strategy: {one_line(error)}") from None
+    check_strategy(trainer, training.strategy)
+    return trainer
+
+
+def _callbacks(config: Config, run: Run, announce: Announce, progress_bar: bool) -> list[Callback]:
+    training = config.training
+    callbacks: list[Callback] = [Checkpoints(run), LearningRateMonitor("epoch"), EpochLines(announce)]
+    if training.ema is not None:
+        callbacks.append(AveragedWeights(training.ema))
+    if training.early_stopping is not None:
+        callbacks.append(StopEarly(training.early_stopping))
+    if progress_bar:
+        callbacks.append(RichProgressBar())
+    return callbacks
+
+
+def _precision(name: str, accelerator: str) -> Any:
+    if name != "auto":
+        return "32-true" if name == "32" else name
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
