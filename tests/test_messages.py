@@ -10,7 +10,7 @@ import selfreg
 from selfreg.config import load_config
 from selfreg.messages import one_line, printable, raised_in
 from selfreg.opening import open_training_split
-from selfreg.training.fit import describe
+from selfreg.training.preparation import describe
 from selfreg.training.loaders import training_loader
 from tiny import write_config
 

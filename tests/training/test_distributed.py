@@ -95,7 +95,10 @@ def test_two_processes_log_and_validate_what_one_process_does(
 def test_only_the_first_process_writes(two: tuple[Run, subprocess.CompletedProcess[str]]) -> None:
     run, ended = two
     assert ended.stdout.count("2 epochs, last val mIoU") == 1
-    assert ended.stdout.count("\n") == 1
+    lines = ended.stdout.splitlines()
+    # what is trained, two epochs, and four lines at the end
+    assert len(lines) == len(set(lines)) == 7
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["epoch 1/2", "epoch 2/2"]
     assert [path.name for path in run.attempts()] == ["attempt_0"]
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     assert not any(".tmp" in name for name in files)
