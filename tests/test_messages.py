@@ -10,8 +10,8 @@ import selfreg
 from selfreg.config import load_config
 from selfreg.messages import one_line, printable, raised_in
 from selfreg.opening import open_training_split
-from selfreg.training.preparation import describe
 from selfreg.training.loaders import training_loader
+from selfreg.training.preparation import describe
 from tiny import write_config
 
 SOURCE = Path(selfreg.__file__).parent

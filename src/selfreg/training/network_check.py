@@ -2,15 +2,15 @@
 
 import copy
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from selfreg.config import Config
-from selfreg.data.loader import short_side_size
 from selfreg.inference import Predictor
 from selfreg.messages import one_line
 from selfreg.networks import runs_own_code
@@ -45,11 +45,12 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
     """
     network.train()
     crop = (channels, *config.data.crop_size)
-    error = _Trial(network, num_classes).error_at(min(images, 2), crop)
+    trial = _Trial(network, partial(_run_crops, num_classes=num_classes))
+    error = trial.error_at((min(images, 2), *crop))
     if error is not None:
         what = f"{images} training crop{'s' if images > 1 else ''} of {_shown(config.data.crop_size)}"
         advice = "choose another data.crop_size or other network.options"
-        if images == 1 and _Trial(network, num_classes).error_at(2, crop) is None:
+        if images == 1 and trial.error_at((2, *crop)) is None:
             advice = "use a training.batch_size of 2 or more for each process"
         raise ValueError(f"{_named(config)} cannot run on {what}: {_reason(config, error)}; {advice}") from error
     network.eval()
@@ -57,15 +58,12 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
     network.train()
 
 
-def check_images(
-    config: Config, network: nn.Module, num_classes: int, *, channels: int, shapes: Sequence[tuple[int, ...]]
-) -> None:
+def check_images(config: Config, network: nn.Module, *, channels: int, shapes: Sequence[tuple[int, ...]]) -> None:
     """Run a network on noise at the sizes of validation images, at most thirty of them.
 
     Args:
-        config: `data.short_side`, and the name and options of the network for messages.
+        config: `data.short_side`, `validation`, and the name and options of the network for messages.
         network: The plain network; it is left in train mode.
-        num_classes: Number of classes K that its output must have.
         channels: Channels of the images.
         shapes: (H, W) of the images.
 
@@ -73,16 +71,14 @@ def check_images(
         ValueError: The network refuses one of the sizes.
     """
     network.eval()
-    trial = _Trial(network, num_classes)
+    trial = _Trial(network, partial(_run_image, config=config))
     chosen = shapes[:: -(-len(shapes) // _SIZES_AT_MOST)]
     for height, width in dict.fromkeys([*chosen, *shapes[-1:]]):
-        short_side = config.data.short_side
-        size = (height, width) if short_side is None else short_side_size(height, width, short_side)
-        error = trial.error_at(1, (channels, *size))
+        error = trial.error_at((1, channels, height, width))
         if error is not None:
             raise ValueError(
-                f"{_named(config)} cannot run on a validation image of {_shown(size)}: {_reason(config, error)}; "
-                "use a network that takes any size, or images of one size that it takes"
+                f"{_named(config)} cannot run on a validation image of {height} x {width}: {_reason(config, error)}; "
+                "use a network that takes any size, or another data.short_side or validation.tile"
             ) from error
     network.train()
 
@@ -90,19 +86,19 @@ def check_images(
 class _Trial:
     """Runs a network on noise, first without values, which takes no time, and with values where that does not go."""
 
-    def __init__(self, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, network: nn.Module, run: Callable[[nn.Module, Tensor], None]) -> None:
         self.network = network
-        self.num_classes = num_classes
+        self.run = run
         self.without_values = copy.deepcopy(network).to("meta")
 
-    def error_at(self, images: int, shape: tuple[int, ...]) -> Exception | None:
-        """What the network raises for so many images of shape (C, H, W), or None."""
+    def error_at(self, shape: tuple[int, ...]) -> Exception | None:
+        """What the network raises for images of shape (N, C, H, W), or None."""
         try:
-            _run(self.without_values, torch.empty((images, *shape), device="meta"), self.num_classes)
+            self.run(self.without_values, torch.empty(shape, device="meta"))
         except Exception:
             try:
                 with _unchanged(self.network):
-                    _run(self.network, torch.randn((images, *shape), device=_device(self.network)), self.num_classes)
+                    self.run(self.network, torch.randn(shape, device=_device(self.network)))
             except MemoryError:
                 raise
             except Exception as error:
@@ -111,13 +107,16 @@ class _Trial:
 
 
 @torch.no_grad()
-def _run(network: nn.Module, images: Tensor, num_classes: int) -> None:
-    if network.training:
-        logits = main_output(network(images))
-    else:
-        logits = Predictor.network_logits(network, images, images.shape[-2:])
-    if logits.shape[:2] != (len(images), num_classes):
-        raise ValueError(f"it gives {logits.shape[1]} channels for {num_classes} classes")
+def _run_crops(network: nn.Module, images: Tensor, num_classes: int) -> None:
+    channels = main_output(network(images)).shape[1]
+    if channels != num_classes:
+        raise ValueError(f"it gives {channels} channels for {num_classes} classes")
+
+
+def _run_image(network: nn.Module, image: Tensor, config: Config) -> None:
+    settings, short_side = config.validation.model_dump(), config.data.short_side
+    # noise needs no normalisation
+    Predictor(network, (0.0,), (1.0,), short_side=short_side, device=None, **settings).class_map(image)
 
 
 @torch.no_grad()

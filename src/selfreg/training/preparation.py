@@ -126,7 +126,7 @@ def _check_crops(config: Config, network: nn.Module, info: RunInfo, world_size: 
 
 
 def _check_images(config: Config, network: nn.Module, info: RunInfo, shapes: Sequence[tuple[int, ...]]) -> None:
-    check_images(config, network, info.num_classes, channels=len(info.mean), shapes=shapes)
+    check_images(config, network, channels=len(info.mean), shapes=shapes)
 
 
 def _length(config: Config, steps_per_epoch: int) -> tuple[int, int]:
