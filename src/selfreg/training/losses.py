@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfreg.config import TrainingConfig
+from selfreg.config.training import LossName
 from selfreg.data.labels import IGNORE_INDEX
 from selfreg.regulation import segmentation_loss
 from selfreg.regulation.losses import full_precision, grid, ratio, resize_logits
@@ -46,14 +47,14 @@ def _weighted_sum(
     class_map: Tensor,
     labels: Tensor,
     *,
-    weights: Mapping[str, float],
+    weights: Mapping[LossName, float],
     label_smoothing: float,
     class_weights: Tensor | None = None,
     confidence: Tensor | None = None,
 ) -> Tensor:
     logits = resize_logits(full_precision(class_map), grid(labels))
     classes = None if class_weights is None else class_weights.to(logits)
-    terms: dict[str, Callable[[], Tensor]] = {
+    terms: dict[LossName, Callable[[], Tensor]] = {
         "cross_entropy": lambda: cross_entropy(logits, labels, classes, confidence, label_smoothing=label_smoothing),
         "ohem": lambda: ohem(logits, labels, classes, confidence),
         "focal": lambda: focal(logits, labels, classes, confidence),
