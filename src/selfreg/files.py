@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -55,6 +56,34 @@ def whole_file(path: Path, *, below: Path | None = None) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; it takes the name `path` only if the block ends well.
+
+    Args:
+        path: The folder to make; nothing may have this name, before or afterwards.
+
+    Raises:
+        ValueError: If something has this name.
+        OSError: If it cannot be made.
+    """
+    _refuse_existing(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".selfreg-{secrets.token_hex(8)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _refuse_existing(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise ValueError(f"{path}: exists already; give the name of a new folder")
 
 
 def make_folder(folder: Path, *, below: Path | None = None) -> None:

@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 WITH_EXAMPLES = [
+    "selfreg.checking.check_data",
     "selfreg.regulation.MultiExit",
     "selfreg.regulation.SelfRegulation",
     "selfreg.regulation.find_taps",

@@ -77,7 +77,7 @@ def check_data(
             findings += find_label_problems(of_split, summaries, labels)
     findings.sort(key=lambda finding: finding.level)
     tree = [] if root is None else list_tree(Path(root).expanduser())
-    return DataReport(kind, None if root is None else str(root), labels, summaries, findings, items, tree)
+    return DataReport(kind, None if root is None else str(root), labels, summaries, findings, items, tree, sources)
 
 
 def list_tree(root: Path) -> list[str]:

@@ -4,12 +4,13 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from selfreg.checking.inspection import SIZE_EDGES, Item
 from selfreg.data.labels import Labels
+from selfreg.data.source import Source
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class DataReport:
         findings: Errors first.
         items: Every item of every split; `worst` gives those to look at.
         tree: The folders of the data set with what they hold, one line each.
+        sources: The splits that could be opened.
     """
 
     kind: str
@@ -140,6 +142,7 @@ class DataReport:
     findings: Sequence[Finding]
     items: Sequence[Item]
     tree: Sequence[str] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
     @property
     def errors(self) -> list[Finding]:

@@ -15,7 +15,7 @@ from selfreg.data.camvid import CAMVID_LABELS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
 from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.masks import ColourMaskError
-from selfreg.data.reading import is_turned, read_image
+from selfreg.data.reading import RGB, is_turned, read_image
 from selfreg.data.source import Files, HasFiles, Pair, Source
 from selfreg.data.voc import VOC_LABELS
 from selfreg.messages import one_line
@@ -50,6 +50,7 @@ class Item:
         fingerprint: Hash of the decoded picture; equal for equal pixels only.
         thumbnail: (32, 32) uint8 grey.
         perceptual: 64-bit pHash of the picture; a few bits change when it is scaled or saved again.
+        index: Its place in the split.
     """
 
     split: str
@@ -64,6 +65,7 @@ class Item:
     fingerprint: str = ""
     thumbnail: NDArray[np.uint8] | None = None
     perceptual: int = 0
+    index: int = 0
 
     @property
     def void_share(self) -> float:
@@ -88,7 +90,9 @@ def lost_item(source: Source, split: str, index: int, reason: str) -> Item:
     """The answer for an item whose reading ended in an unexpected way."""
     image, mask = source.files(index) if isinstance(source, HasFiles) else (None, None)
     name = mask or image or f"{split}/{source.ids[index]}"
-    return Item(split, source.ids[index], image, mask, (f"{name}: cannot be checked ({reason}): replace the file",))
+    return Item(
+        split, source.ids[index], image, mask, (f"{name}: cannot be checked ({reason}): replace the file",), index=index
+    )
 
 
 def _inspect(source: Source, split: str, index: int) -> Item:
@@ -98,8 +102,8 @@ def _inspect(source: Source, split: str, index: int) -> Item:
         pair = source.read(index)
     except ValueError as error:
         faults = _explain(error, files, source.labels)
-        return Item(split, source.ids[index], image, mask, faults)
-    small = Image.fromarray(pair.image).convert("L").resize((32, 32), Image.Resampling.BOX)
+        return Item(split, source.ids[index], image, mask, faults, index=index)
+    small = Image.fromarray(RGB.to_rgb(pair.image)).convert("L").resize((32, 32), Image.Resampling.BOX)
     return Item(
         split,
         source.ids[index],
@@ -113,6 +117,7 @@ def _inspect(source: Source, split: str, index: int) -> Item:
         hashlib.blake2b(np.ascontiguousarray(pair.image).data, digest_size=16).hexdigest() + str(pair.image.shape),
         np.asarray(small),
         perceptual_hash(small),
+        index,
     )
 
 

@@ -15,8 +15,9 @@ from selfreg.checking.checks import check_data
 from selfreg.checking.findings import DataReport, SplitSummary
 from selfreg.checking.inspection import Item
 from selfreg.config import load_config
-from selfreg.data import read_image, read_pair
+from selfreg.data import read_image
 from selfreg.data.kinds import guess_kind
+from selfreg.data.reading import RGB
 from selfreg.files import write_json
 from selfreg.messages import printable
 from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
@@ -113,12 +114,10 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
 def _sample(report: DataReport, item: Item, messages: list[str]) -> Sample:
     """An item with its pictures: image and mask where they fit, else each by itself as far as it can be read."""
     faults, warnings = (messages, []) if item.faults else ([], messages)
-    if item.image is not None and item.mask is not None and report.labels is not None and not item.faults:
-        image, mask = read_pair(item.image, item.mask, report.labels)
-        return Sample(item.image_id, image, mask, faults, warnings)
-    return Sample(
-        item.image_id, _picture(item.image), None, faults, warnings, stored_mask=_picture(item.mask) if faults else None
-    )
+    if not item.faults:
+        pair = report.sources[item.split].read(item.index)
+        return Sample(item.image_id, RGB.to_rgb(pair.image), pair.mask, faults, warnings)
+    return Sample(item.image_id, _picture(item.image), None, faults, warnings, stored_mask=_picture(item.mask))
 
 
 def _picture(path: Path | None) -> NDArray[np.uint8] | None:

@@ -15,6 +15,7 @@ from selfreg.data.pairs import first_folder, leads_out
 from selfreg.data.pictures import MAX_PIXELS
 from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair
+from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
 
 _UNEXPECTED = (KeyError, TypeError, AttributeError, OverflowError)
 
@@ -261,7 +262,7 @@ def _read_instances(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file: unpack COCO's annotations there")
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, ANNOTATION_LIMIT))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no valid JSON ({error}): restore it") from error
     if not isinstance(content, dict):

@@ -14,7 +14,8 @@ LABEL_FILES = ("labels.json", "labelmap.txt", "classes.txt")
 """Names of the files that list classes, in the order in which they are looked for."""
 
 Colour = tuple[int, int, int]
-_VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled")
+VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled")
+"""Names of labels that stand for void, in other tools' lists, in lower case and without underscores around them."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _read_labelmap(path: Path) -> LabelFile:
         if len(numbers) != 3 or not all(number.strip().isdecimal() and int(number) < 256 for number in numbers):
             raise ValueError(f"{path}: {reprlib.repr(line)} gives no colour: write NAME:RED,GREEN,BLUE:: with 0..255")
         colour = (int(numbers[0]), int(numbers[1]), int(numbers[2]))
-        if name.strip().strip("_").casefold() in _VOID_NAMES:
+        if name.strip().strip("_").casefold() in VOID_NAMES:
             void = colour
         else:
             names.append(name.strip())

@@ -61,11 +61,17 @@ def refusing(path: Path, what: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> ImageFile.ImageFile:
+    with _without_pillow_limit():
+        return Image.open(path, formats=_FORMATS)
+
+
+@contextmanager
+def _without_pillow_limit() -> Iterator[None]:
     # Pillow's own limit is below ours, and can be set for the whole process only
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=_FORMATS)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -73,6 +79,10 @@ def _open(path: Path) -> ImageFile.ImageFile:
 def load(picture: Image.Image, path: Path) -> None:
     """Decode the pixels; a PNG without its last rows, which Pillow leaves at 0, is Refused."""
     interlaced = bool(picture.info.get("interlace"))
+    if picture.format == "TIFF":  # the one format for which Pillow looks at its limit again
+        with _without_pillow_limit():
+            picture.load()
+        return
     picture.load()
     if picture.format != "PNG":
         return

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.cityscapes import CITYSCAPES_LABELS, label_id_table
+from selfreg.data.label_files import VOID_NAMES
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels, full_palette
 from selfreg.data.masks import check_values, read_indices
 from selfreg.importing.items import (
@@ -16,14 +17,13 @@ from selfreg.importing.items import (
     Size,
     find_files,
     find_images,
+    read_lines,
     refuse_several,
     split_of,
     without_parts,
 )
-from selfreg.messages import one_line
 
 _MASKS = "*_gtFine_labelIds.png"
-_VOID = frozenset({"void", "ignore", "ignored", "unlabeled", "unlabelled"})
 
 
 def is_cityscapes(source: Path) -> bool:
@@ -74,14 +74,11 @@ def _labels(source: Path) -> tuple[Labels, NDArray[np.uint8]]:
     names: list[str] = []
     colours: list[list[int]] = []
     table = np.full(256, INVALID, dtype=np.uint8)
-    try:
-        lines = [line.split(maxsplit=3) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({one_line(error)}): export it again") from None
-    for number, words in enumerate(lines[:255]):
+    lines = list(read_lines(path).values())[:255]
+    for number, words in enumerate(line.split(maxsplit=3) for line in lines):
         if len(words) != 4 or not all(word.isdecimal() for word in words[:3]):
             raise ValueError(f"{path}: line {number + 1} is not RED GREEN BLUE NAME: export it again")
-        if words[3].strip().casefold() in _VOID:
+        if words[3].strip().casefold() in VOID_NAMES:
             table[number] = IGNORE_INDEX
         else:
             table[number] = len(names)

@@ -20,6 +20,7 @@ from selfreg.importing.items import (
     refuse_several,
     without_parts,
 )
+from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
 
 _KEYS = ("images", "annotations", "categories")
 
@@ -78,7 +79,7 @@ def _annotation_files(source: Path) -> list[Path]:
 
 def _has_instances(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, ANNOTATION_LIMIT))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and set(_KEYS) <= set(content)

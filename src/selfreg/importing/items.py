@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from selfreg.data.labels import IGNORE_INDEX, Labels, find_background
 from selfreg.data.listing import IMAGE_SUFFIXES
 from selfreg.data.outlines import fill_polygon, polygon_area
+from selfreg.input_files import read_text
+from selfreg.messages import one_line
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLIT_NAMES |= {"test": "test", "testing": "test"}
@@ -131,6 +133,19 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     """All files below a folder, sorted; hidden files and those in hidden folders are left out."""
     found = (path for path in folder.rglob(pattern) if path.is_file())
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def read_lines(path: Path) -> dict[int, str]:
+    """The lines of a text file in UTF-8 by their number, without empty ones and space around them.
+
+    Raises:
+        ValueError: It cannot be read as such.
+    """
+    try:
+        lines = read_text(path, encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as text in UTF-8 ({one_line(error)}): export it again") from None
+    return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
 def refuse_several(problems: Sequence[tuple[object, str]], remedy: str) -> None:

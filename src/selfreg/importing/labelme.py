@@ -27,10 +27,12 @@ from selfreg.importing.items import (
     classes_and_background,
     find_files,
     paint_shapes,
+    read_lines,
     refuse_several,
     split_of,
     without_parts,
 )
+from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
 from selfreg.messages import one_line
 
 _LINE_WIDTH = 10.0
@@ -47,7 +49,7 @@ def is_labelme(source: Path) -> bool:
 
 def _looks_like_labelme(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, ANNOTATION_LIMIT))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and {"shapes", "imagePath"} <= set(content)
@@ -105,13 +107,12 @@ def _listed_labels(source: Path) -> list[str] | None:
     path = source / "labels.txt"
     if not path.is_file():
         return None
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [line for line in lines if line != _IGNORED]
+    return [line for line in read_lines(path).values() if line != _IGNORED]
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, ANNOTATION_LIMIT))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: invalid JSON ({one_line(error)}); fix or remove the file") from None
     if not isinstance(content, dict):

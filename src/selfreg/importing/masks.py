@@ -18,11 +18,11 @@ from selfreg.importing.items import (
     Size,
     find_files,
     find_images,
+    read_lines,
     refuse_several,
     split_of,
     without_parts,
 )
-from selfreg.messages import one_line
 
 _MASK_FOLDER = "SegmentationClass"
 _CLASS_FILES = ("class_names.txt", "classes.txt", "labels.txt")
@@ -74,11 +74,7 @@ def _home(source: Path) -> Path:
 
 
 def _read_names(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({one_line(error)}): save it as UTF-8") from None
-    return [line for line in lines if line not in _NOT_CLASSES]
+    return [line for line in read_lines(path).values() if line not in _NOT_CLASSES]
 
 
 def _read(home: Path, label_file: LabelFile) -> Export:
@@ -111,9 +107,8 @@ def _listed_splits(home: Path) -> dict[str, str]:
         split = SPLIT_NAMES.get(path.stem.lower())
         if split is None:
             continue
-        for line in path.read_text(encoding="utf-8-sig").splitlines():
-            name = line.strip()
-            if not name or leads_out(name):
+        for name in read_lines(path).values():
+            if leads_out(name):
                 continue
             if splits.setdefault(name, split) != split:
                 raise ValueError(f"{path}: {name!r} is in the list of {splits[name]} too: remove it from one of them")

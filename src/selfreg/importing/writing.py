@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from PIL import Image
 from selfreg.data.labels import IGNORE_INDEX, voc_palette
 from selfreg.data.pairs import leads_out
 from selfreg.data.pictures import opened, orientation
-from selfreg.files import write_json
+from selfreg.files import whole_folder, write_json
 from selfreg.importing.formats import FORMATS, recognise
 from selfreg.importing.items import Annotated, Export, Size, Unlabelled, refuse_several
 from selfreg.importing.splitting import VAL_SHARE, choose_validation
@@ -75,7 +74,7 @@ def import_export(
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder: give the unpacked export")
     if os.path.lexists(out):
-        raise ValueError(f"{out}: exists already: give the name of a new folder")
+        raise ValueError(f"{out}: exists already; give the name of a new folder")  # before time is spent on reading
     if val is not None and not 0 <= val < 1:
         raise ValueError(f"--val {val}: give a share of the images of at least 0 and below 1")
     name = format_name or recognise(source)
@@ -86,28 +85,14 @@ def import_export(
         raise ValueError(f"{source}: no image with labels found; format {name} is {FORMATS[name].sign}")
     images, split_notes = _with_splits(export.images, val, seed)
     _refuse_names(images)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with whole_folder(out) as temporary:
         left_out = _write(replace(export, images=images), temporary, unlabelled, progress)
-        if os.path.lexists(out):
-            raise ValueError(f"{out}: was made by somebody else meanwhile: give the name of a new folder")
-        temporary.chmod(0o777 & ~_umask())
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     notes = [*export.notes, *split_notes]
     if left_out:
         first = images[left_out[0]].name
         notes.append(f"{len(left_out)} images without any labelled pixel were left out, such as {first}")
     kept = Counter(str(image.split) for image in images) - Counter(str(images[index].split) for index in left_out)
     return Imported(out, name, dict(sorted(kept.items())), tuple(notes))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _with_splits(images: Sequence[Annotated], val: float | None, seed: int) -> tuple[list[Annotated], list[str]]:

@@ -18,9 +18,11 @@ from selfreg.importing.items import (
     classes_and_background,
     find_images,
     paint_shapes,
+    read_lines,
     split_of,
     without_parts,
 )
+from selfreg.input_files import read_text
 from selfreg.messages import one_line
 
 _OUTSIDE = 0.01
@@ -90,12 +92,11 @@ def _class_file(source: Path) -> Path | None:
 
 def _read_classes(path: Path) -> tuple[list[str], list[tuple[Path, str]]]:
     """The class names, and the folders of the splits, of `data.yaml` or `classes.txt`."""
+    if path.suffix == ".txt":
+        return list(read_lines(path).values()), []
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".txt":
-            return [line.strip() for line in text.splitlines() if line.strip()], []
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        content = yaml.safe_load(read_text(path, encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({one_line(error)}): export it again") from None
     names: Any = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
@@ -126,13 +127,8 @@ def _split_folders(content: dict[str, Any], home: Path) -> list[tuple[Path, str]
 def _paint(label: Path, values: tuple[int, ...], unlabelled: int, size: Size) -> NDArray[np.uint8]:
     shapes: list[Shape] = []
     if label.is_file():
-        try:
-            lines = label.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{label}: cannot be read ({one_line(error)}): export it again") from None
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                shapes.append(_shape(line.split(), values, size, f"{label}: line {number}"))
+        for number, line in read_lines(label).items():
+            shapes.append(_shape(line.split(), values, size, f"{label}: line {number}"))
     shapes.sort(key=lambda shape: -shape.area)
     return paint_shapes(shapes, unlabelled, size)
 
