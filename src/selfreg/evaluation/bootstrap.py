@@ -17,19 +17,19 @@ CountsT = TypeVar("CountsT", bound="DataclassInstance")
 
 
 def draw_resamples(num_images: int, resamples: int, seed: int) -> Floats:
-    """How often each image is drawn in each resample: ``(resamples, num_images)``, rows sum to ``num_images``."""
+    """How often each image is drawn in each resample: `(resamples, num_images)`, rows sum to `num_images`."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples).astype(np.float64)
 
 
 def stack(counts: Sequence[CountsT]) -> CountsT:
-    """One set of counts out of those of N images: fields ``(...)`` become ``(N, ...)``."""
+    """One set of counts out of those of N images: fields `(...)` become `(N, ...)`."""
     names = [field.name for field in fields(counts[0])]
     return type(counts[0])(*(np.stack([getattr(count, name) for count in counts]) for name in names))
 
 
 def add_up(images: CountsT, weights: NDArray[Any]) -> CountsT:
-    """Weighted sums over images: fields ``(N, ...)`` and ``weights`` ``(B, N)`` give ``(B, ...)``.
+    """Weighted sums over images: fields `(N, ...)` and `weights` `(B, N)` give `(B, ...)`.
 
     Each field is one matrix product; whole weights keep counts whole.
     """

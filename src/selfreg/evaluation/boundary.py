@@ -16,7 +16,7 @@ DISTANCE = 0.02
 
 @dataclass(frozen=True, eq=False)
 class BoundaryCounts:
-    """Pixels of the bands along contours, of one image or summed over many: each ``(num_classes,)`` int64."""
+    """Pixels of the bands along contours, of one image or summed over many: each `(num_classes,)` int64."""
 
     boundary_shared: Counts
     """Pixels in the band of the class in both maps."""
@@ -34,11 +34,11 @@ class BoundaryCounts:
 
 
 def boundary_iou(prediction: Any, label: Any, num_classes: int, *, ignore_index: int = 255) -> Floats:
-    """Boundary IoU of each class in one image: ``(num_classes,)`` in 0..1, NaN for a class in neither map.
+    """Boundary IoU of each class in one image: `(num_classes,)` in 0..1, NaN for a class in neither map.
 
     Cheng et al., "Boundary IoU", CVPR 2021: the IoU of those pixels of the labelled and of the predicted mask that lie
-    within a distance of the mask's own contour. For a data set, add up ``boundary_counts`` and divide once. Arguments
-    and errors as in ``boundary_counts``.
+    within a distance of the mask's own contour. For a data set, add up `boundary_counts` and divide once. Arguments
+    and errors as in `boundary_counts`.
     """
     counts = boundary_counts(prediction, label, num_classes, ignore_index=ignore_index)
     return boundary_scores(counts)["per_class_boundary_iou"]
@@ -47,7 +47,7 @@ def boundary_iou(prediction: Any, label: Any, num_classes: int, *, ignore_index:
 def boundary_counts(prediction: Any, label: Any, num_classes: int, *, ignore_index: int = 255) -> BoundaryCounts:
     """Count the pixels along the contours of one image, for Boundary IoU and trimap IoU.
 
-    ``prediction`` and ``label`` are integer arrays ``(H, W)`` of 0..num_classes-1 or ``ignore_index``; ValueError for
+    `prediction` and `label` are integer arrays `(H, W)` of 0..num_classes-1 or `ignore_index`; ValueError for
     anything else. Distances are measured in rows and columns, and for Boundary IoU the image border is a contour, both
     as in Cheng et al.'s code. The prediction is void where the label is, so that the edge of void is a contour of both.
     """
@@ -55,7 +55,7 @@ def boundary_counts(prediction: Any, label: Any, num_classes: int, *, ignore_ind
 
 
 def boundary_scores(counts: BoundaryCounts) -> dict[str, Floats]:
-    """``boundary_iou`` and ``trimap_iou`` ``(...)``, means over classes, and both per class; leading axes are kept."""
+    """`boundary_iou` and `trimap_iou` `(...)`, means over classes, and both per class; leading axes are kept."""
     boundary = intersection_over_union(counts.boundary_shared, counts.boundary_labelled, counts.boundary_predicted)
     trimap = intersection_over_union(counts.trimap_correct, counts.trimap_labelled, counts.trimap_predicted)
     return {
@@ -67,7 +67,7 @@ def boundary_scores(counts: BoundaryCounts) -> dict[str, Floats]:
 
 
 def count_boundaries(maps: Maps) -> BoundaryCounts:
-    """``boundary_counts`` of maps that are checked already."""
+    """`boundary_counts` of maps that are checked already."""
     prediction, label, num_classes = maps
     check_image(maps)
     distance = max(1, round(DISTANCE * float(np.hypot(*label.shape))))

@@ -32,10 +32,10 @@ class FailureCase:
     object_area: int
     """Pixels of the object (component of the label) that it is or belongs to."""
     mask: Mask
-    """Its pixels within the box, ``(bottom - top, right - left)`` bool."""
+    """Its pixels within the box, `(bottom - top, right - left)` bool."""
 
     def coverage_in(self, prediction: NDArray[np.integer[Any]]) -> float:
-        """Share of its pixels that another prediction ``(H, W)`` of the image gets right, 0..1."""
+        """Share of its pixels that another prediction `(H, W)` of the image gets right, 0..1."""
         top, left, bottom, right = self.box
         return float((prediction[top:bottom, left:right][self.mask] == self.class_index).mean())
 
@@ -49,9 +49,9 @@ def failure_cases(
     background: int | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> list[FailureCase]:
-    """All that ``failure_counts`` counts as missed, mislabelled or a hole in one image, the largest error first.
+    """All that `failure_counts` counts as missed, mislabelled or a hole in one image, the largest error first.
 
-    Arguments and errors as in ``failure_counts``. Sorted by the number of wrong pixels.
+    Arguments and errors as in `failure_counts`. Sorted by the number of wrong pixels.
     """
     maps = compact(prediction, label, num_classes, ignore_index)
     found = analyse(maps, background, thresholds)

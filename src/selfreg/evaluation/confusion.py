@@ -16,8 +16,8 @@ __all__ = ["ConfusionMatrix", "confusion_matrix", "confusion_scores"]
 class ConfusionMatrix(Metric):
     """Accumulate one confusion matrix over a whole data set and read mIoU and the accuracies from it.
 
-    State: ``matrix``, ``(num_classes, num_classes)`` int64, rows are labels, columns predictions; processes add theirs.
-    ``ignore_index`` marks void pixels, which are left out; it must lie outside 0..num_classes-1 (ValueError).
+    State: `matrix`, `(num_classes, num_classes)` int64, rows are labels, columns predictions; processes add theirs.
+    `ignore_index` marks void pixels, which are left out; it must lie outside 0..num_classes-1 (ValueError).
     """
 
     is_differentiable = False
@@ -35,8 +35,8 @@ class ConfusionMatrix(Metric):
     def update(self, predictions: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> None:
         """Add a batch of class indices: two integer tensors or arrays of one shape, whatever it is.
 
-        Raises ValueError when a label is neither 0..num_classes-1 nor ``ignore_index``, or a prediction is not
-        0..num_classes-1 (``ignore_index`` is allowed where the label is void).
+        Raises ValueError when a label is neither 0..num_classes-1 nor `ignore_index`, or a prediction is not
+        0..num_classes-1 (`ignore_index` is allowed where the label is void).
         """
         predicted = torch.as_tensor(predictions, device=self.matrix.device)
         labelled = torch.as_tensor(labels, device=self.matrix.device)
@@ -49,7 +49,7 @@ class ConfusionMatrix(Metric):
             self.matrix += _count_on_device(predicted, labelled, self.num_classes, self.ignore_index)
 
     def compute(self) -> dict[str, Any]:
-        """Scores of all that was added, as plain numbers: see ``confusion_scores``."""
+        """Scores of all that was added, as plain numbers: see `confusion_scores`."""
         scores = confusion_scores(self.matrix.cpu().numpy())
         return {name: value.tolist() for name, value in scores.items()}
 

@@ -19,8 +19,8 @@ from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Thresholds
 class FailureRates(Metric):
     """Accumulate the failure counts of images and compute both rates, their companions and their intervals.
 
-    State: ``images``, one int64 table of counts per image; processes put theirs together. ``background`` names the
-    class without objects, if there is one. ``bootstrap`` resamples of the images give 95 % intervals; 0 leaves them
+    State: `images`, one int64 table of counts per image; processes put theirs together. `background` names the
+    class without objects, if there is one. `bootstrap` resamples of the images give 95 % intervals; 0 leaves them
     out.
     """
 
@@ -51,7 +51,7 @@ class FailureRates(Metric):
         self.add_state("images", [], dist_reduce_fx="cat")
 
     def update(self, predictions: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> None:
-        """Add one image ``(H, W)`` or a batch ``(N, H, W)`` of class indices; errors as in ``failure_counts``."""
+        """Add one image `(H, W)` or a batch `(N, H, W)` of class indices; errors as in `failure_counts`."""
         predicted, labelled = (torch.as_tensor(maps).cpu().numpy() for maps in (predictions, labels))
         if predicted.shape != labelled.shape or predicted.ndim not in (2, 3):
             raise ValueError(
@@ -69,9 +69,9 @@ class FailureRates(Metric):
             self.images.append(_to_table(counts).to(self.device))
 
     def compute(self) -> dict[str, Any]:
-        """Scores of all images as plain numbers and lists (see ``failure_scores``), NaN where nothing was counted.
+        """Scores of all images as plain numbers and lists (see `failure_scores`), NaN where nothing was counted.
 
-        ``intervals`` maps the name of a number to its 95 % interval ``[low, high]``; empty for fewer than two images.
+        `intervals` maps the name of a number to its 95 % interval `[low, high]`; empty for fewer than two images.
         """
         if len(self.images) == 0:
             raise ValueError("FailureRates has seen no image; call update first")
@@ -95,7 +95,7 @@ def _to_table(counts: FailureCounts) -> Tensor:
 
 
 def _from_tables(tables: NDArray[np.int64]) -> FailureCounts:
-    """Counts with fields ``(N, num_classes, ...)`` from tables ``(N, num_classes, columns)``."""
+    """Counts with fields `(N, num_classes, ...)` from tables `(N, num_classes, columns)`."""
     taken, values = 0, {}
     for field in fields(FailureCounts):
         if field.name.endswith("_by_size"):

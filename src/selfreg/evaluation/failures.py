@@ -1,6 +1,6 @@
 """The two failures that mIoU hides: units that are missed, and parts of large objects that get a wrong class.
 
-This project's definitions; ``docs/metrics.md`` gives their reasons.
+This project's definitions; `docs/metrics.md` gives their reasons.
 """
 
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ OBJECT_SIZE_EDGES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 @dataclass(frozen=True, eq=False)
 class FailureCounts:
-    """What the rates are made of: int64 counts per class, ``(num_classes,)``, of one image or summed over many.
+    """What the rates are made of: int64 counts per class, `(num_classes,)`, of one image or summed over many.
 
     `objects_by_size` and `objects_found_by_size` are (num_classes, len(OBJECT_SIZE_EDGES) + 1). Names that end in
     `_low` count what is missed at `low_coverage`.
@@ -64,15 +64,15 @@ def failure_counts(
 ) -> FailureCounts:
     """Count both failures and their companions in one image.
 
-    ``prediction`` and ``label`` are integer arrays ``(H, W)`` of class indices 0..num_classes-1 or ``ignore_index``, at
-    the label's own resolution. ``background`` names the class that has no objects, if there is one. Raises ValueError
+    `prediction` and `label` are integer arrays `(H, W)` of class indices 0..num_classes-1 or `ignore_index`, at
+    the label's own resolution. `background` names the class that has no objects, if there is one. Raises ValueError
     for maps that do not fit each other or hold anything else.
     """
     return count_failures(compact(prediction, label, num_classes, ignore_index), background, thresholds)
 
 
 def count_failures(maps: Maps, background: int | None, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> FailureCounts:
-    """``failure_counts`` of maps that are checked already."""
+    """`failure_counts` of maps that are checked already."""
     found = analyse(maps, background, thresholds)
     counts = _count_units(found, maps.num_classes, thresholds)
     counts |= _count_large(found, maps.num_classes, background)
@@ -84,10 +84,10 @@ def count_failures(maps: Maps, background: int | None, thresholds: Thresholds = 
 def failure_scores(counts: FailureCounts, background: int | None) -> dict[str, Floats]:
     """Both rates and their companions; leading axes of the counts are kept.
 
-    Rates ``(...)`` lie in 0..1, lower is better, and are means over the classes that have what they are taken of, NaN
-    when none has; ``per_class_...`` gives them apart, ``(..., num_classes)``. ``recall_by_size``
-    ``(..., len(OBJECT_SIZE_EDGES) + 1)`` is the share of objects found in all classes. The rest are sums of counts.
-    Without a ``background`` there is no background-hole rate: NaN.
+    Rates `(...)` lie in 0..1, lower is better, and are means over the classes that have what they are taken of, NaN
+    when none has; `per_class_...` gives them apart, `(..., num_classes)`. `recall_by_size`
+    `(..., len(OBJECT_SIZE_EDGES) + 1)` is the share of objects found in all classes. The rest are sums of counts.
+    Without a `background` there is no background-hole rate: NaN.
     """
     units = counts.small_objects + counts.parts
     per_class = {

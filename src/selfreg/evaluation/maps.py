@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.integer[Any]]
 
 CHUNK = 1 << 17
-"""Pixels that ``confusion_matrix`` takes at a time: what they need stays in the processor's cache."""
+"""Pixels that `confusion_matrix` takes at a time: what they need stays in the processor's cache."""
 
 
 class Maps(NamedTuple):
-    """A prediction and its label map in one code: classes are 0..num_classes-1, void is ``num_classes``.
+    """A prediction and its label map in one code: classes are 0..num_classes-1, void is `num_classes`.
 
-    ``prediction`` and ``label`` share a shape and an unsigned type that holds ``num_classes``. The prediction is void
+    `prediction` and `label` share a shape and an unsigned type that holds `num_classes`. The prediction is void
     wherever the label is: no metric looks at it there.
     """
 
@@ -24,7 +24,7 @@ class Maps(NamedTuple):
 
 
 def check_classes(num_classes: int, ignore_index: int) -> None:
-    """Raise ValueError unless there is a class and ``ignore_index`` lies outside 0..num_classes-1."""
+    """Raise ValueError unless there is a class and `ignore_index` lies outside 0..num_classes-1."""
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
     if 0 <= ignore_index < num_classes:
@@ -42,10 +42,10 @@ def check_shapes(prediction: IntArray, label: IntArray) -> None:
 
 
 def compact(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> Maps:
-    """Check a prediction against its label map and bring both into one code (see ``Maps``).
+    """Check a prediction against its label map and bring both into one code (see `Maps`).
 
-    Both are integer arrays or CPU tensors of one shape. A label is 0..num_classes-1 or ``ignore_index``; a prediction
-    likewise, ``ignore_index`` meaning that nothing was predicted. Raises ValueError for anything else.
+    Both are integer arrays or CPU tensors of one shape. A label is 0..num_classes-1 or `ignore_index`; a prediction
+    likewise, `ignore_index` meaning that nothing was predicted. Raises ValueError for anything else.
     """
     check_classes(num_classes, ignore_index)
     predicted, labelled = np.asarray(prediction), np.asarray(label)
@@ -83,15 +83,15 @@ def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, co
 
 
 def check_image(maps: Maps) -> None:
-    """Raise ValueError unless the maps are those of one image, ``(H, W)`` with a pixel at least."""
+    """Raise ValueError unless the maps are those of one image, `(H, W)` with a pixel at least."""
     if maps.label.ndim != 2 or maps.label.size == 0:
         raise ValueError(f"label has shape {maps.label.shape}; give one image at a time, (H, W)")
 
 
 def pair_counts(prediction: IntArray, label: IntArray, num_classes: int) -> NDArray[np.int64]:
-    """Count the pixels of each (label, prediction) pair of codes: ``(num_classes + 1, num_classes + 1)`` int64.
+    """Count the pixels of each (label, prediction) pair of codes: `(num_classes + 1, num_classes + 1)` int64.
 
-    Rows are labels, columns predictions, the last of each is void. One pass of ``bincount`` over the fused index.
+    Rows are labels, columns predictions, the last of each is void. One pass of `bincount` over the fused index.
     """
     size = num_classes + 1
     index = label.astype(np.min_scalar_type(size * size - 1))
@@ -101,10 +101,10 @@ def pair_counts(prediction: IntArray, label: IntArray, num_classes: int) -> NDAr
 
 
 def confusion_matrix(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> NDArray[np.int64]:
-    """Count pixels by label (row) and prediction (column): ``(num_classes, num_classes)`` int64.
+    """Count pixels by label (row) and prediction (column): `(num_classes, num_classes)` int64.
 
-    ``prediction`` and ``label`` are integer arrays of one shape. Pixels whose label is ``ignore_index`` are left out.
-    Raises ValueError when a label or a prediction is out of range; a prediction may be ``ignore_index`` only where the
+    `prediction` and `label` are integer arrays of one shape. Pixels whose label is `ignore_index` are left out.
+    Raises ValueError when a label or a prediction is out of range; a prediction may be `ignore_index` only where the
     label is.
     """
     check_classes(num_classes, ignore_index)

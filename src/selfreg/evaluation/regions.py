@@ -16,10 +16,10 @@ Slices = tuple[slice, slice]
 
 
 class Components(NamedTuple):
-    """8-connected components of one class each; entry 0 of ``areas`` and ``classes`` stands for no component.
+    """8-connected components of one class each; entry 0 of `areas` and `classes` stands for no component.
 
-    ``ids`` is ``(H, W)``, 0 where there is none and 1..N elsewhere; ``areas`` ``(N + 1,)`` int64 in pixels;
-    ``classes`` ``(N + 1,)`` int64.
+    `ids` is `(H, W)`, 0 where there is none and 1..N elsewhere; `areas` `(N + 1,)` int64 in pixels;
+    `classes` `(N + 1,)` int64.
     """
 
     ids: IntArray
@@ -28,7 +28,7 @@ class Components(NamedTuple):
 
 
 def find_components(codes: IntArray, excluded: tuple[int, ...] = ()) -> Components:
-    """Components of all classes of a code map ``(H, W)``; pixels of the ``excluded`` codes belong to none."""
+    """Components of all classes of a code map `(H, W)`; pixels of the `excluded` codes belong to none."""
     shifted = codes + np.uint32(1) if codes.dtype.itemsize > 1 else codes + np.uint16(1)
     for code in excluded:
         shifted[codes == code] = 0
@@ -51,10 +51,10 @@ def leave_out(components: Components, codes: tuple[int, ...]) -> Components:
 
 
 def fill_specks(everything: Components, objects: Components, minimum_area: int, large: Mask) -> IntArray:
-    """The ids of ``objects`` ``(H, W)`` with every speck given to the object around it: the shapes without dents.
+    """The ids of `objects` `(H, W)` with every speck given to the object around it: the shapes without dents.
 
-    A speck is a component of ``everything`` (any code, void too) of fewer than ``minimum_area`` pixels with pixels of
-    one single object beside it, and none of the ``large`` objects, which in a tiny image can be as small. The two sets
+    A speck is a component of `everything` (any code, void too) of fewer than `minimum_area` pixels with pixels of
+    one single object beside it, and none of the `large` objects, which in a tiny image can be as small. The two sets
     of components are numbered alike.
     """
     ids, size = everything.ids, len(everything.areas)
@@ -77,7 +77,7 @@ def fill_specks(everything: Components, objects: Components, minimum_area: int, 
 
 
 def find_boxes(ids: IntArray, size: int) -> list[Slices]:
-    """The box of each id 0..size-1 of a map ``(H, W)``, all in one pass; an empty one for an id that does not occur."""
+    """The box of each id 0..size-1 of a map `(H, W)`, all in one pass; an empty one for an id that does not occur."""
     height, width = ids.shape
     first = _run_starts(ids)
     last = np.append(first[1:], ids.size) - 1
@@ -101,7 +101,7 @@ def _run_starts(ids: IntArray) -> NDArray[np.intp]:
 
 
 def count_within(ids: IntArray, selected: Mask, size: int) -> NDArray[np.int64]:
-    """Count the ``selected`` pixels of each id: ``(size,)`` int64; entry 0, no component, is zero."""
+    """Count the `selected` pixels of each id: `(size,)` int64; entry 0, no component, is zero."""
     counts = np.bincount((ids * selected).ravel(), minlength=size)
     counts[0] = 0
     return counts
@@ -114,7 +114,7 @@ def bounding_box(mask: Mask) -> Slices:
 
 
 def share_of(share: float, whole: float) -> float:
-    """``share * whole`` without the dust of binary fractions: 0.35 * 0.35 * 1600 is 196, and a tie is a tie."""
+    """`share * whole` without the dust of binary fractions: 0.35 * 0.35 * 1600 is 196, and a tie is a tie."""
     return round(share * whole, 6)
 
 
@@ -132,9 +132,9 @@ def find_limbs(
 ) -> Iterator[tuple[Slices, Mask]]:
     """Limbs of one component: what an opening removes, where it stands out far enough.
 
-    ``component`` and ``squared`` (its ``squared_distance``) are ``(h, w)`` crops that hold all of it. With R the
-    largest distance in it and r = ``width`` * R, the core is what lies deeper than r, and the opened component is what
-    lies within r of the core. A limb is an 8-connected component of the rest, of at least ``minimum_area`` pixels,
+    `component` and `squared` (its `squared_distance`) are `(h, w)` crops that hold all of it. With R the
+    largest distance in it and r = `width` * R, the core is what lies deeper than r, and the opened component is what
+    lies within r of the core. A limb is an 8-connected component of the rest, of at least `minimum_area` pixels,
     with a pixel at least 2 r from the core, that is, r outside the opened component. Yields the box and mask of each.
     """
     deepest = float(squared[component].max())
@@ -160,7 +160,7 @@ def find_limbs(
 
 
 def sliding_any(flags: Mask, length: int, axis: int) -> Mask:
-    """Whether any of ``length`` consecutive flags along ``axis`` is set; the axis becomes ``length - 1`` shorter."""
+    """Whether any of `length` consecutive flags along `axis` is set; the axis becomes `length - 1` shorter."""
     flags = np.moveaxis(flags, axis, 0)
     covered = 1
     while covered < length:
@@ -171,13 +171,13 @@ def sliding_any(flags: Mask, length: int, axis: int) -> Mask:
 
 
 def dilate_square(mask: Mask, distance: int) -> Mask:
-    """Pixels with a true pixel of ``mask`` ``(H, W)`` at most ``distance`` away in rows and in columns."""
+    """Pixels with a true pixel of `mask` `(H, W)` at most `distance` away in rows and in columns."""
     length = 2 * distance + 1
     return sliding_any(sliding_any(np.pad(mask, distance), length, axis=1), length, axis=0)
 
 
 def contour_band(codes: IntArray, distance: int) -> Mask:
-    """Pixels of a code map ``(H, W)`` with a different code at most ``distance`` away (in rows and in columns).
+    """Pixels of a code map `(H, W)` with a different code at most `distance` away (in rows and in columns).
 
     A square window, as in the reference implementation of Boundary IoU; all codes in one pass. The image border is no
     contour here.

@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class PixelCounts:
-    """Valid pixels per class, of one image or summed over many: each ``(..., num_classes)``."""
+    """Valid pixels per class, of one image or summed over many: each `(..., num_classes)`."""
 
     correct: NDArray[Any]
     """Pixels of the class predicted as it."""
@@ -44,8 +44,8 @@ def intersection_over_union(shared: Any, labelled: Any, predicted: Any) -> Float
 def pixel_scores(counts: PixelCounts) -> dict[str, Floats]:
     """IoU and accuracies, all in 0..1; leading axes of the counts are kept.
 
-    ``miou``, ``pixel_accuracy``, ``mean_accuracy`` and ``frequency_weighted_iou`` are ``(...)``, ``per_class_iou`` and
-    ``per_class_accuracy`` ``(..., num_classes)``. A class that is neither labelled nor predicted has IoU NaN, one that
+    `miou`, `pixel_accuracy`, `mean_accuracy` and `frequency_weighted_iou` are `(...)`, `per_class_iou` and
+    `per_class_accuracy` `(..., num_classes)`. A class that is neither labelled nor predicted has IoU NaN, one that
     is not labelled has accuracy NaN; means leave NaN out.
     """
     iou = intersection_over_union(counts.correct, counts.labelled, counts.predicted)
@@ -65,5 +65,5 @@ def pixel_scores(counts: PixelCounts) -> dict[str, Floats]:
 
 
 def confusion_scores(matrix: NDArray[np.integer[Any]]) -> dict[str, Floats]:
-    """``pixel_scores`` of a confusion matrix ``(..., num_classes, num_classes)``: rows labels, columns predictions."""
+    """`pixel_scores` of a confusion matrix `(..., num_classes, num_classes)`: rows labels, columns predictions."""
     return pixel_scores(PixelCounts(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2)))

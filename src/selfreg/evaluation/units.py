@@ -71,7 +71,7 @@ class Blobs(NamedTuple):
     """Wrong regions inside large objects, one predicted class in one object each. Entry 0 of a table is no blob."""
 
     ids: IntArray
-    """``(H, W)``, 0 where there is no blob."""
+    """`(H, W)`, 0 where there is no blob."""
     areas: Counts
     owners: Counts
     """Component id of the large object that the blob lies in."""
@@ -82,7 +82,7 @@ class Blobs(NamedTuple):
 
 
 class Analysis(NamedTuple):
-    """All that counts and cases are read from. Tables over the objects are ``(N + 1,)``, entry 0 is no object."""
+    """All that counts and cases are read from. Tables over the objects are `(N + 1,)`, entry 0 is no object."""
 
     valid: int
     """Valid pixels of the image."""
@@ -102,7 +102,7 @@ class Analysis(NamedTuple):
 
 
 def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analysis:
-    """Find the units and the large objects of a label map ``(H, W)``, and what the prediction makes of them."""
+    """Find the units and the large objects of a label map `(H, W)`, and what the prediction makes of them."""
     prediction, label, void = maps
     check_image(maps)
     if background is not None and not 0 <= background < void:
