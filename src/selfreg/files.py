@@ -149,6 +149,10 @@ def remove_file(path: Path, *, below: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+class LockedError(ValueError):
+    """Another process has locked the folder."""
+
+
 @contextmanager
 def locked(folder: Path, work: str, *, below: Path | None = None) -> Iterator[None]:
     """Keep `folder` for this process, making it where it is missing; the lock ends with the process, however it ends.
@@ -159,7 +163,8 @@ def locked(folder: Path, work: str, *, below: Path | None = None) -> Iterator[No
         below: The output folder that the user named, if it is not `folder` itself.
 
     Raises:
-        ValueError: If another process has the folder, or a link is in the way.
+        LockedError: If another process has the folder.
+        ValueError: If a link is in the way.
     """
     from filelock import FileLock, Timeout  # slow to import
 
@@ -169,7 +174,7 @@ def locked(folder: Path, work: str, *, below: Path | None = None) -> Iterator[No
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(f"{folder}: another process is {work} here; wait for it or use another --out") from None
+        raise LockedError(f"{folder}: another process is {work} here; wait for it or use another --out") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise ValueError(f"{folder / '.lock'}: is a link; remove it, or use another folder") from None
@@ -194,6 +199,15 @@ def appended_file(path: Path, *, below: Path) -> Iterator[IO[bytes]]:
     handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _NO_LINK | _BINARY, 0o666)
     with os.fdopen(handle, "ab") as file:
         yield file
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds `folder` by `locked`."""
+    try:
+        with locked(folder, "looking whether work is done"):
+            return False
+    except LockedError:
+        return True
 
 
 def write_text(path: Path, text: str, *, below: Path | None = None) -> None:

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from selfreg.config import parse_config
 from selfreg.study import runner
-from selfreg.study.runner import Place, PlannedRun, find_places, train_all
+from selfreg.study.planned import PlannedRun
+from selfreg.study.runner import Place, find_places, train_all
 
 FINISH = "from pathlib import Path; p = Path({folder!r}); p.mkdir(parents=True, exist_ok=True); "
 FINISH += "(p / 'config.yaml').write_text(''); (p / 'summary.json').write_text('{{}}')"

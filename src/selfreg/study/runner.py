@@ -5,11 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean
 
 from rich.console import Console
@@ -17,36 +15,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from selfreg.config import Config
-from selfreg.run import Run
+from selfreg.study.planned import PlannedRun
 from selfreg.termination import interruptible
 
 _POLL_SECONDS = 0.2
 _SECONDS_TO_END = 30
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run to be trained: its name for people, its folder, its configuration file, and the seed it overrides."""
-
-    name: str
-    folder: Path
-    config_path: Path
-    seed: int
-
-    @property
-    def log_path(self) -> Path:
-        """What the run's process printed."""
-        return self.folder.with_name(f"{self.folder.name}.log")
-
-    @property
-    def scores_path(self) -> Path:
-        """What was measured of the run once it had ended."""
-        return self.folder.with_name(f"{self.folder.name}.npz")
-
-    @property
-    def finished(self) -> bool:
-        """Whether training has ended."""
-        return Run.exists(self.folder) and Run.open(self.folder).summary() is not None
+_SECONDS_BETWEEN_CLAIMS = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +35,7 @@ class Place:
 class _Started:
     run: PlannedRun
     place: Place
+    claim: ExitStack
     process: "subprocess.Popen[bytes]"
     since: float
 
@@ -95,20 +70,33 @@ def _visible_gpus() -> list[str]:
 
 
 def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Console) -> dict[str, str]:
-    """Train those runs that have not ended yet, one per place at a time; finished ones are not touched.
+    """Train the runs that have not ended yet, one per place at a time, and wait until all have ended.
 
-    A run that fails does not stop the others: its name and its last words are given back. An interruption ends the
-    runs in progress, which a later call takes up from their last finished epoch.
+    Other processes may work on the same runs: each run is claimed before it is trained, one that another process has
+    is waited for, and one whose process was killed is taken up from its last finished epoch. An interruption ends the
+    runs in progress of this process.
+
+    Args:
+        runs: All runs, in the order in which to start them.
+        places: Where runs compute, one at a time each.
+        console: Where progress is shown.
+
+    Returns:
+        The last words of each failed run by its name. A failed run does not stop the others, and is not tried again by
+        the processes that were at work when it failed.
     """
-    waiting = deque(run for run in runs if not run.finished)
+    queue = _Queue(runs)
     free, started = list(places), list[_Started]()
-    failures: dict[str, str] = {}
     durations: list[float] = []
+    told = False
     with _display(console) as progress, _ended_together(started):
-        bar = progress.add_task("", total=len(runs), completed=len(runs) - len(waiting), current="", remaining="")
-        while waiting or started:
-            while waiting and free:
-                started.append(_start(waiting.popleft(), free.pop(0)))
+        bar = progress.add_task("", total=len(runs), completed=0, current="", remaining="")
+        while queue.waiting or started:
+            for run, words in queue.drop_ended():
+                if words is not None:
+                    progress.console.print(f"[red]{escape(run.name)}: failed elsewhere: {escape(words)}[/]")
+            while free and (claimed := queue.claim()):
+                started.append(_start(*claimed, free.pop(0)))
             for each in [each for each in started if each.process.poll() is not None]:
                 started.remove(each)
                 free.append(each.place)
@@ -116,19 +104,77 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Cons
                 if each.process.returncode == 0 and each.run.finished:
                     durations.append(seconds)
                     progress.console.print(f"{escape(each.run.name)}: trained in {_clock(seconds)}")
+                elif each.run.busy:
+                    # a training that outlived its killed study had just begun
+                    queue.waiting.append(each.run)
                 else:
-                    failures[each.run.name] = _last_words(each)
+                    words = queue.fail(each.run, _last_words(each))
                     progress.console.print(
-                        f"[red]{escape(each.run.name)}: failed: {escape(failures[each.run.name])}[/] "
+                        f"[red]{escape(each.run.name)}: failed: {escape(words)}[/] "
                         f"(see {escape(str(each.run.log_path))})",
                         soft_wrap=True,
                     )
-                progress.advance(bar)
+                each.claim.close()
+            if queue.waiting and not started and not told:
+                told = True
+                names = ", ".join(run.name for run in queue.waiting)
+                progress.console.print(f"waiting for runs that other processes train: {escape(names)}")
             current = ", ".join(each.run.name for each in started)
-            progress.update(bar, current=current, remaining=_remaining(durations, len(waiting), started, len(places)))
-            if started:
+            remaining = _remaining(durations, len(queue.waiting), started, len(places))
+            completed = len(runs) - len(queue.waiting) - len(started)
+            progress.update(bar, completed=completed, current=current, remaining=remaining)
+            if queue.waiting or started:
                 time.sleep(_POLL_SECONDS)
-    return failures
+    return queue.failures
+
+
+class _Queue:
+    """The runs that are still to be trained, by this process or by another one."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self.waiting = [run for run in runs if not run.finished]
+        self.failures: dict[str, str] = {}
+        # failures of earlier commands: those runs are tried again
+        self._known = {run.name: run.failure() for run in self.waiting}
+        self._next_claim = 0.0
+
+    def drop_ended(self) -> list[tuple[PlannedRun, str | None]]:
+        """Drop the runs that other processes have ended; return them, those that failed with their last words."""
+        ended: list[tuple[PlannedRun, str | None]] = []
+        for run in list(self.waiting):
+            failure = run.failure()
+            if run.finished:
+                ended.append((run, None))
+            elif failure is not None and failure != self._known[run.name]:
+                self.failures[run.name] = failure[1]
+                ended.append((run, failure[1]))
+            else:
+                continue
+            self.waiting.remove(run)
+        return ended
+
+    def claim(self) -> tuple[PlannedRun, ExitStack] | None:
+        """Take the first run that no other process has."""
+        if time.monotonic() < self._next_claim:
+            return None
+        for run in self.waiting:
+            held = run.claim()
+            if held is None:
+                continue
+            # another process may have ended it just before
+            if run.finished or run.failure() != self._known[run.name]:
+                held.close()
+                continue
+            self.waiting.remove(run)
+            return run, held
+        self._next_claim = time.monotonic() + _SECONDS_BETWEEN_CLAIMS
+        return None
+
+    def fail(self, run: PlannedRun, words: str) -> str:
+        """Note the failure of a run of this process."""
+        run.note_failure(words)
+        self.failures[run.name] = words
+        return words
 
 
 def _display(console: Console) -> Progress:
@@ -154,7 +200,7 @@ def _command(run: PlannedRun, place: Place) -> list[str]:
     ]
 
 
-def _start(run: PlannedRun, place: Place) -> _Started:
+def _start(run: PlannedRun, claim: ExitStack, place: Place) -> _Started:
     run.log_path.parent.mkdir(parents=True, exist_ok=True)
     with run.log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -164,7 +210,7 @@ def _start(run: PlannedRun, place: Place) -> _Started:
             stderr=subprocess.STDOUT,
             env={**os.environ, **place.environment},
         )
-    return _Started(run, place, process, time.monotonic())
+    return _Started(run, place, claim, process, time.monotonic())
 
 
 def _last_words(ended: _Started) -> str:
@@ -205,3 +251,4 @@ def _ended_together(started: list[_Started]) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 each.process.kill()
                 each.process.wait()
+            each.claim.close()

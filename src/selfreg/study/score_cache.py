@@ -13,7 +13,7 @@ from selfreg.inference.kept_maps import inputs_of, predict_source
 from selfreg.inference.scoring import score_folder
 from selfreg.run import Run
 from selfreg.seals import digest_of_array, is_sealed, seal
-from selfreg.study.runner import PlannedRun
+from selfreg.study.planned import PlannedRun
 
 _SEAL_LENGTH = 64
 # an .npz is a ZIP archive: it ends with the length of its comment, two bytes, and the comment

@@ -3,12 +3,14 @@
 DIR/ARM/arm.yaml       the arm's whole configuration
 DIR/ARM/seed-S/        a run like any other
 DIR/ARM/seed-S.log     what its process printed
+DIR/ARM/.seed-S.claim  held by the process that trains or measures the run
 DIR/study.json, study.md, index.html
 """
 
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,19 @@ from rich.console import Console
 
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
-from selfreg.files import locked, write_json, write_text
+from selfreg.evaluation.scores import Floats
+from selfreg.files import is_locked, write_json, write_text
 from selfreg.opening import open_split, open_training_split
 from selfreg.report.study_page import write_study_page
 from selfreg.run import Run
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
+from selfreg.study.planned import PlannedRun
 from selfreg.study.results import ArmResult, StudyResult
-from selfreg.study.runner import PlannedRun, find_places, train_all
+from selfreg.study.runner import find_places, train_all
 from selfreg.study.score_cache import digest_of_source, kept_scores
 from selfreg.study.tables import markdown, print_study, study_page
+
+_SECONDS_BETWEEN_CLAIMS = 1.0
 
 
 def run_study(
@@ -38,13 +44,28 @@ def run_study(
     html: Path | None = None,
     as_json: bool = False,
 ) -> bool:
-    """Train every arm (see `parse_arms`) with every seed, measure, print and write the tables; False if a run failed.
-
-    With `as_json` the numbers are printed as JSON, and the tables go to the standard error.
+    """Train every arm with every seed, measure the runs, print and write the tables.
 
     Seeds count up from the configuration's own. A study that was cut off, or is to have more arms or seeds, goes on:
-    runs that have ended are kept. Raises ValueError, before anything is trained, for a configuration other than that
-    with which the runs in `folder` were started.
+    runs that have ended are kept. Several processes, on several machines, may run the same study in one folder: each
+    run is trained by one of them, and all of them write the same tables when every run has ended.
+
+    Args:
+        config_path: The study's configuration.
+        folder: Where the study is kept.
+        arms: Arms as `parse_arms` reads them.
+        seeds: Number of trainings of each arm.
+        overrides: `section.key=value`, for all arms.
+        jobs: Runs at a time.
+        html: Where the page goes; `folder/index.html` if not given.
+        as_json: Print the numbers as JSON, and the tables to the standard error.
+
+    Returns:
+        False if a run failed.
+
+    Raises:
+        ValueError: Before anything is trained, for a configuration other than that with which the runs in `folder`
+            were started, or that another process is training now.
     """
     if seeds < 1:
         raise ValueError(f"--seeds {seeds}: at least one")
@@ -55,17 +76,15 @@ def run_study(
     source = _open(study)
     places = find_places(study, jobs)
     planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
-    with locked(folder, "running a study"):
-        for arm in parsed:
-            write_text(planned[arm][0].config_path, dump_config(configs[arm]))
-        console = Console(stderr=as_json)
-        # seed by seed, so that a study cut off has whole pairs
-        order = [planned[arm][index] for index in range(seeds) for arm in parsed]
-        failures = train_all(order, places, console)
-        data = digest_of_source(source)
-        results = tuple(_measure(arm, planned[arm], source, data) for arm in parsed)
-        result = StudyResult(study, len(source), all_seeds, results, failures)
-        _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
+    _write_configs(planned, configs)
+    console = Console(stderr=as_json)
+    # seed by seed, so that a study cut off has whole pairs
+    order = [planned[arm][index] for index in range(seeds) for arm in parsed]
+    failures = train_all(order, places, console)
+    scores = _measure_all(order, source)
+    results = tuple(_arm_result(arm, planned[arm], scores) for arm in parsed)
+    result = StudyResult(study, len(source), all_seeds, results, failures)
+    _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
         print(json.dumps(result.to_json(), indent=2, allow_nan=False))
     return not failures
@@ -94,15 +113,50 @@ def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
     return planned
 
 
-def _measure(arm: StudyArm, planned: Sequence[PlannedRun], source: Source, data: str) -> ArmResult:
-    """Predict (where not done yet) and score the runs of an arm that have ended."""
+def _write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Mapping[StudyArm, Config]) -> None:
+    """Write each arm's configuration; refuse to replace one that another process is training with."""
+    for arm, runs in planned.items():
+        path, text = runs[0].config_path, dump_config(configs[arm])
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            busy = [claim for claim in path.parent.glob(".seed-*.claim") if is_locked(claim)]
+            if busy:
+                raise ValueError(
+                    f"{path}: another process trains this arm with another configuration; wait for it or use another "
+                    "--out"
+                )
+        write_text(path, text)
+
+
+def _measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun, dict[str, Floats]]:
+    """Predict (where not done yet) and score the runs that have ended; each is left to the process that has it."""
+    scores = {}
+    data = digest_of_source(source)
+    todo = [run for run in runs if run.finished]
+    while todo:
+        held_elsewhere = []
+        for run in todo:
+            held = run.claim()
+            if held is None:
+                held_elsewhere.append(run)
+                continue
+            with held:
+                # its network is that of the study's own configuration
+                scores[run] = kept_scores(run, Run.open(run.folder, allow_code=True), source, data)
+        if held_elsewhere:
+            time.sleep(_SECONDS_BETWEEN_CLAIMS)
+        todo = held_elsewhere
+    return scores
+
+
+def _arm_result(
+    arm: StudyArm, planned: Sequence[PlannedRun], measured: Mapping[PlannedRun, dict[str, Floats]]
+) -> ArmResult:
     scores, seconds, curves = {}, {}, []
     for each in planned:
-        if not each.finished:
+        if each not in measured:
             continue
-        # its network is that of the study's own configuration
-        run = Run.open(each.folder, allow_code=True)
-        scores[each.seed] = kept_scores(each, run, source, data)
+        run = Run.open(each.folder)
+        scores[each.seed] = measured[each]
         summary = run.summary() or {}
         if not summary.get("resumed"):
             seconds[each.seed] = float(summary["seconds"])

@@ -1,0 +1,89 @@
+"""A run of a study: its files, and the claim that lets several processes share one study folder."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from selfreg.files import LockedError, locked, write_text
+from selfreg.run import Run
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run to be trained.
+
+    Attributes:
+        name: Name for people.
+        folder: Folder of the run.
+        config_path: Configuration of its arm.
+        seed: Seed that overrides the one of the configuration.
+    """
+
+    name: str
+    folder: Path
+    config_path: Path
+    seed: int
+
+    @property
+    def log_path(self) -> Path:
+        """What the training process printed."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def scores_path(self) -> Path:
+        """What was measured once training had ended."""
+        return self.folder.with_name(f"{self.folder.name}.npz")
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended."""
+        return Run.exists(self.folder) and Run.open(self.folder).summary() is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether some process trains into the folder now, be it one whose study was killed."""
+        if not Run.exists(self.folder):
+            return False
+        try:
+            with Run.open(self.folder).lock():
+                return False
+        except LockedError:
+            return True
+
+    def claim(self) -> ExitStack | None:
+        """Take the run for this process.
+
+        Returns:
+            What holds the claim until it is closed, or None where another process has the run. The operating system
+            ends the claim of a process that was killed.
+        """
+        held = ExitStack()
+        try:
+            held.enter_context(locked(self._claim_folder, f"working on {self.name}"))
+        except LockedError:
+            return None
+        if self.busy:
+            held.close()
+            return None
+        return held
+
+    def note_failure(self, words: str) -> None:
+        """Leave word of a failed training for the other processes of the study."""
+        write_text(self._failure_path, f"{uuid4().hex}\n{words}\n")
+
+    def failure(self) -> tuple[str, str] | None:
+        """What `note_failure` left last: a mark that is new for each failure, and the words."""
+        try:
+            mark, _, words = self._failure_path.read_text(encoding="utf-8").strip().partition("\n")
+        except OSError:
+            return None
+        return mark, words
+
+    @property
+    def _claim_folder(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.claim")
+
+    @property
+    def _failure_path(self) -> Path:
+        return self._claim_folder / "failure.txt"
