@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from report.pages import missed_pole
-from selfreg.report.content import Page
+from selfreg.report.content import Page, RunPair
 from selfreg.report.page import write_page
 
 Visit = Callable[..., Chrome]
@@ -39,7 +40,12 @@ def check(driver: Chrome, value: str) -> None:
 
 @pytest.fixture
 def opened(page: Page, tmp_path: Path, visit: Visit) -> Chrome:
-    return visit(write_page(page, tmp_path / "page.html"))
+    driver = visit(write_page(page, tmp_path / "page.html"))
+    # pictures come in when they come near the window
+    script(driver, "document.querySelector('#cases').scrollIntoView()")
+    source = "return document.querySelector('.card .mask').src"
+    WebDriverWait(driver, 10).until(lambda driver: script(driver, source))
+    return driver
 
 
 def all_pictures_decoded(driver: Chrome) -> bool:
@@ -191,7 +197,8 @@ def test_text_has_contrast_in_light_and_dark(opened: Chrome, scheme: str) -> Non
           .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
       };
-      const names = ['h1', '.hint', '.better', '.worse', '.gain.up', '.gain.down', '.image', '.legend li', '.tick'];
+      const names = ['h1', '.sentence', '.answer.better strong', '.answer.worse strong',
+        '.hint', '.better', '.worse', '.gain .up', '.gain .down', '.image', '.legend li', '.tick'];
       const ground = shine(getComputedStyle(document.documentElement).backgroundColor);
       return names.map((name) => {
         const style = getComputedStyle(document.querySelector(name));
@@ -225,6 +232,10 @@ def test_names_from_outside_are_text_and_nothing_else(page: Page, tmp_path: Path
         run_names=(f"a{evil}", f"b{evil}"),
         per_class={f"a{evil}": [0.1, 0.2, 0.3], f"b{evil}": [0.1, 0.2, None]},
         numbers=[replace(number, name=evil, unit=evil) for number in page.numbers],
+        pairs=[replace(page.pairs[0], verdict=evil)],
+        confusion={f"a{evil}": page.confusion["base"], f"b{evil}": page.confusion["full"]},
+        images=[replace(row, image_id=evil) for row in page.images],
+        facts=[(evil, evil)],
         cases=[replace(case, scores=(evil, evil)) for case in cases],
         curves=[
             replace(curve, title=evil, x_label=evil, y_label=evil, lines={evil: (1.0, 2.0, 3.0)})
@@ -253,9 +264,8 @@ def test_page_of_one_run_has_no_flip_and_shows_errors(one_run: Page, tmp_path: P
 
 
 def test_predictions_without_labels_are_shown(one_run: Page, tmp_path: Path, visit: Visit) -> None:
-    bare = replace(
-        one_run, numbers=[], per_class={}, curves=[], cases=[replace(case, label=None) for case in one_run.cases]
-    )
+    cases = [replace(case, label=None) for case in one_run.cases]
+    bare = replace(one_run, numbers=[], per_class={}, curves=[], confusion={}, images=[], cases=cases)
     driver = visit(write_page(bare, tmp_path / "page.html"))
     tiles = driver.find_elements(By.CSS_SELECTOR, ".card:first-child figcaption")
     assert [tile.text for tile in tiles] == ["Whole picture", "Photograph", "full"]
@@ -267,12 +277,109 @@ def test_page_without_cases_still_switches_light_and_dark(page: Page, tmp_path: 
     assert driver.find_elements(By.CSS_SELECTOR, ".card") == []
 
 
-def test_three_runs_flip_the_first_with_the_last(page: Page, tmp_path: Path, visit: Visit) -> None:
+@pytest.fixture
+def three(page: Page) -> Page:
+    """Three runs; the second finds nothing, so that pairs differ."""
     cases = [
-        replace(c, predictions=(*c.predictions, c.predictions[0]), scores=(*c.scores, "again")) for c in page.cases
+        replace(case, predictions=(*case.predictions[:1] * 2, case.predictions[1]), scores=("a", "b", "c"), quality=q)
+        for case, q in zip(page.cases, [(0, 0.5, 1), (0, 0, 1), (1, 0, 0)] + [(0, 0, 0)] * 4, strict=True)
     ]
-    three = replace(page, run_names=("base", "exits", "full"), numbers=[], per_class={}, cases=cases)
+    numbers = [replace(each, values=(each.values[0], 50.0, each.values[1]), intervals=()) for each in page.numbers]
+    others = [replace(number, difference=-9.0, difference_interval=(-10.0, -8.0)) for number in numbers]
+    pairs = [
+        RunPair(0, 2, "full against base", numbers),
+        RunPair(0, 1, "exits against base", others),
+        RunPair(1, 2, "full against exits", others),
+    ]
+    names = ("base", "exits", "full")
+    empty: dict[str, Any] = {"per_class": {}, "confusion": {}, "images": []}
+    return replace(page, run_names=names, numbers=numbers, pairs=pairs, cases=cases, **empty)
+
+
+def test_three_runs_flip_the_first_with_the_last(three: Page, tmp_path: Path, visit: Visit) -> None:
     driver = visit(write_page(three, tmp_path / "page.html"))
     before = [left_edge(driver, view) for view in ("run0", "run1", "run2")]
     press(driver, "f")
     assert [left_edge(driver, view) for view in ("run2", "run1", "run0")] == before
+
+
+def test_any_pair_of_three_runs_can_be_chosen_and_everything_follows(three: Page, tmp_path: Path, visit: Visit) -> None:
+    driver = visit(write_page(three, tmp_path / "page.html"))
+
+    def sentences() -> list[str]:
+        return [each.text for each in driver.find_elements(By.CSS_SELECTOR, ".sentence") if each.text]
+
+    assert sentences() == ["full against base"]
+    Select(driver.find_element(By.ID, "pair")).select_by_value("0-1")
+    assert sentences() == ["exits against base"]
+    gap = [cell.text for cell in driver.find_elements(By.CSS_SELECTOR, "#numbers td[data-label='Difference']")]
+    assert gap[0].startswith("\N{MINUS SIGN}9.0")
+    directions = {
+        card.get_attribute("data-image"): card.get_attribute("data-direction")
+        for card in driver.find_elements(By.CSS_SELECTOR, ".card")
+    }
+    assert (directions["pole_001"], directions["pole_002"], directions["pole_003"]) == ("gained", "same", "lost")
+    assert titles(driver)[:2] == ["pole_003", "pole_001"]
+    card = ".card[data-image='pole_003']"
+    # what is far from the window is not laid out
+    edge = "const tile = document.querySelector(arguments[0]); tile.scrollIntoView({block: 'center'});"
+    edge += "return tile.getBoundingClientRect().left"
+    before = [script(driver, edge, f"{card} .tile.run{run}") for run in range(3)]
+    driver.find_element(By.ID, "flip").click()
+    assert [script(driver, edge, f"{card} .tile.run{run}") for run in (1, 0, 2)] == before
+    driver.find_element(By.CSS_SELECTOR, f"{card} .open").click()
+    assert [side.text for side in driver.find_elements(By.CSS_SELECTOR, "#stage .side")] == ["A base", "B exits"]
+
+
+def test_the_page_begins_with_the_verdict_and_a_card_for_each_answer(opened: Chrome) -> None:
+    words = opened.find_element(By.ID, "verdict").text
+    assert words.startswith("full against base: better in mIoU (+2.5).")
+    cards = [card.text.split("\n") for card in opened.find_elements(By.CSS_SELECTOR, ".answer")]
+    assert cards == [
+        ["mIoU", "+2.5 points", "60.0 → 62.5 %", "95 % interval +0.5 to +4.5", "better"],
+        ["Missed units", "+2.0 points", "40.0 → 42.0 %", "95 % interval +1.0 to +3.0", "worse"],
+    ]
+    assert "network\ntiny" in opened.find_element(By.CSS_SELECTOR, ".facts").text
+
+
+def test_a_class_that_the_labels_do_not_hold_is_absent_and_differences_have_intervals(opened: Chrome) -> None:
+    rows = [row.text for row in opened.find_elements(By.CSS_SELECTOR, "#classes tbody tr")]
+    assert rows[0].split() == ["ground", "90.0", "91.0", "+1.0", "+0.5", "to", "+1.5"]
+    assert rows[2].split() == ["pole", "absent"]
+
+
+def test_the_confusion_matrix_names_the_pair_and_a_click_shows_its_cases(opened: Chrome) -> None:
+    cell = opened.find_element(By.CSS_SELECTOR, "#matrix [data-label='1'][data-predicted='2']")
+    assert cell.text == "45"
+    assert cell.get_attribute("title") == "animal taken for pole: 45.0 % of the label, 45 pixels"
+    opened.find_element(By.CSS_SELECTOR, "#confusion [value='count'] + span").click()
+    assert opened.find_element(By.CSS_SELECTOR, "#matrix [data-label='0'][data-predicted='0']").text == "90"
+    opened.find_element(By.CSS_SELECTOR, "#matrix [data-label='1'][data-predicted='2']").click()
+    assert titles(opened) == ["animal_004", "animal_005", "animal_006"]
+    only = opened.find_element(By.ID, "only")
+    assert only.text.startswith("animal taken for pole")
+    only.click()
+    assert len(titles(opened)) == 7
+
+
+def test_the_table_of_images_sorts_and_leads_to_the_cases_of_an_image(opened: Chrome) -> None:
+    def names() -> list[str]:
+        return [cell.text for cell in opened.find_elements(By.CSS_SELECTOR, "#image-table td:first-child")]
+
+    assert names() == ["animal_004", "animal_005", "animal_006"]
+    opened.find_element(By.CSS_SELECTOR, "#image-table th:nth-child(2) button").click()
+    assert names() == ["animal_006", "animal_005", "animal_004"]
+    opened.find_element(By.CSS_SELECTOR, "#image-table td button").click()
+    assert titles(opened) == ["animal_006"]
+
+
+def test_the_class_under_the_pointer_is_named(opened: Chrome) -> None:
+    script(opened, "dispatchEvent(new Event('beforeprint'))")
+    WebDriverWait(opened, 10).until(all_pictures_decoded)
+    label = opened.find_element(By.CSS_SELECTOR, ".card:first-child .tile.label .mask")
+    # the pole stands at 0.89 of the width of the zoomed label
+    beside = round(0.386 * label.size["width"])
+    ActionChains(opened).move_to_element_with_offset(label, beside, 0).perform()
+    assert opened.find_element(By.ID, "pointed").text == "pole"
+    ActionChains(opened).move_to_element(opened.find_element(By.CSS_SELECTOR, ".card h3")).perform()
+    assert not opened.find_element(By.ID, "pointed").is_displayed()

@@ -42,7 +42,7 @@ def test_box_outside_the_image_is_refused() -> None:
 
 def test_pages_whose_parts_do_not_fit_are_refused(page: Page) -> None:
     with pytest.raises(ValueError, match="2 predictions for 1 runs"):
-        replace(page, run_names=("base",), numbers=[], per_class={})
+        replace(page, run_names=("base",), numbers=[], per_class={}, pairs=[])
     with pytest.raises(ValueError, match="none of the runs base, full"):
         replace(page, per_class={"other": [0.1, 0.2, 0.3]})
     with pytest.raises(ValueError, match="fractions, not percent"):
@@ -51,6 +51,12 @@ def test_pages_whose_parts_do_not_fit_are_refused(page: Page) -> None:
         replace(page, class_names=("a", "b"), per_class={})
     with pytest.raises(ValueError, match="name each run once"):
         replace(page, run_names=("base", "base"), per_class={})
+    with pytest.raises(ValueError, match="the pair 0-1 has 3 numbers, the page 0"):
+        replace(page, numbers=[])
+    with pytest.raises(ValueError, match="expected .3, 3."):
+        replace(page, confusion={"base": np.zeros((3, 4), np.int64)})
+    with pytest.raises(ValueError, match="'other', which is none of the runs"):
+        replace(page, confusion={"other": np.zeros((3, 3), np.int64)})
     with pytest.raises(ValueError, match="palette"):
         replace(page, palette=np.zeros((3, 3), np.uint8))
 

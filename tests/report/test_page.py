@@ -59,7 +59,8 @@ def test_numbers_are_written_with_their_intervals_and_verdicts(page: Page, tmp_p
 
 
 def test_absent_classes_and_missing_values_are_dashes(page: Page, tmp_path: Path) -> None:
-    absent = replace(page, numbers=[Number("mIoU", "%", True, (None, float("nan")))], cases=[], curves=[])
+    absent = replace(page, numbers=[Number("mIoU", "%", True, (None, float("nan")))], cases=[], curves=[], pairs=[])
+    absent = replace(absent, labelled_classes=[])
     words = re.sub(r"<[^>]+>|\s+", " ", write_page(absent, tmp_path / "page.html").read_text())
     assert "nan" not in words.lower().split()
     assert "None" not in words.split()

@@ -103,5 +103,5 @@ def compare(
     else:
         print_comparison(result)
     if html is not None:
-        path = write_comparison(result, html, title=" / ".join(side.name for side in result.sides))
+        path = write_comparison(result, html)
         print(f"page: {path}", file=sys.stderr)

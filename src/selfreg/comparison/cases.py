@@ -63,6 +63,7 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
         top, left, bottom, right = failure.box
         outline = np.zeros(pair.mask.shape, bool)
         outline[top:bottom, left:right] = failure.mask
+        weight = log2(1 + failure.area)
         gain = coverages[-1] - coverages[0] if len(maps) > 1 else 1 - coverages[0]
         yield Case(
             image_id=comparison.source.ids[index],
@@ -75,8 +76,9 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
             outline=outline,
             box=failure.box,
             scores=tuple(f"{100 * coverage:.0f} % right" for coverage in coverages),
-            change=gain * log2(1 + failure.area),
-            severity=(1 - coverages[-1]) * log2(1 + failure.area),
+            change=gain * weight,
+            severity=(1 - coverages[-1]) * weight,
+            quality=tuple(coverage * weight for coverage in coverages),
         )
 
 
@@ -103,11 +105,13 @@ def _overview(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
         kind="overview",
         scores=tuple(f"{100 * share:.1f} % right" for share in right),
         change=right[-1] - right[0] if len(maps) > 1 else 1 - right[0],
+        quality=tuple(right),
     )
 
 
 def _best(cases: list[Case], number: int) -> list[Case]:
-    return sorted(cases, key=lambda case: (-abs(case.change), -case.severity))[:number]
+    # where any two of three sides can be compared, a case counts by the pair that it tells apart most
+    return sorted(cases, key=lambda case: (min(case.quality) - max(case.quality), -case.severity))[:number]
 
 
 def _spread(cases: list[Case], number: int) -> list[Case]:

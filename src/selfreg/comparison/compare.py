@@ -145,11 +145,13 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def verdict_sentences(comparison: Comparison) -> list[str]:
     """One sentence for each side but the first: in what it is better or worse than the first."""
     base, *others = comparison.sides
-    sentences = []
-    for side, differences in zip(others, comparison.differences, strict=True):
-        known = [difference_in(differences, key) for key in IN_VERDICT]
-        sentences.append(f"{side.name} against {base.name}: {verdict_in_words([each for each in known if each])}.")
-    return sentences
+    return [sentence_of(side, base, entries) for side, entries in zip(others, comparison.differences, strict=True)]
+
+
+def sentence_of(side: Side, base: Side, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """In which measures a side is better and worse than another, from what `paired_differences` returned."""
+    known = [difference_in(entries, key) for key in IN_VERDICT]
+    return f"{side.name} against {base.name}: {verdict_in_words([each for each in known if each])}."
 
 
 def difference_in(entries: Mapping[str, Mapping[str, Any]], key: str) -> Difference | None:

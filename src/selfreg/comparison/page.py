@@ -1,37 +1,71 @@
 """A comparison as a page."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from selfreg.comparison.cases import choose_cases
-from selfreg.comparison.compare import SMALL_PRINT, Comparison, difference_in
-from selfreg.evaluation import HEADLINES, Measure
-from selfreg.report.content import Curve, Number, Page
+from selfreg.comparison.compare import SMALL_PRINT, Comparison, Side, difference_in, sentence_of
+from selfreg.config import Config
+from selfreg.evaluation import (
+    CLASS_MEASURES,
+    HEADLINES,
+    MEASURES,
+    Measure,
+    paired_class_differences,
+    paired_differences,
+)
+from selfreg.evaluation.measures import IN_VERDICT, Difference
+from selfreg.report.content import Curve, ImageRow, Number, Page, RunPair
 from selfreg.report.page import write_page
 from selfreg.run import Run
+
+CARDS = IN_VERDICT[:3]
+"""Keys of the measures that stand at the top of the page."""
 
 
 def write_comparison(
     comparison: Comparison,
     path: Path,
     *,
-    title: str = "Comparison",
+    title: str | None = None,
     notes: Sequence[str] = (),
     commands: Sequence[str] = (),
     limit: int = 200,
 ) -> Path:
-    """Write the page of a comparison, whole or not at all; return its path."""
+    """Write the page of a comparison, whole or not at all.
+
+    Args:
+        comparison: One side or more; any two of them can be chosen on the page.
+        path: Where the page goes.
+        title: Title; what is compared with what if not given.
+        notes: Paragraphs at the end of the page.
+        commands: Commands that made the page.
+        limit: Largest number of single failures that are shown.
+
+    Returns:
+        `path`.
+    """
     sides, labels = comparison.sides, comparison.source.labels
+    pairs = _pairs(comparison)
     page = Page(
-        title=title,
+        title=title or " against ".join(filter(None, (", ".join(side.name for side in sides[1:]), sides[0].name))),
         subtitle=f"{len(comparison.source)} images of the split {comparison.split}",
         run_names=tuple(side.name for side in sides),
         class_names=tuple(labels.class_names),
         palette=labels.palette,
-        numbers=_numbers(comparison),
+        facts=_facts(sides),
+        numbers=pairs[0].numbers if pairs else _numbers_of(comparison, {}),
+        pairs=pairs,
+        verdict="" if pairs else _described(sides[0]),
         per_class={side.name: side.summary["per_class_iou"] for side in sides},
+        labelled_classes=_labelled_classes(sides[0]),
+        confusion={side.name: np.array(side.summary["confusion_matrix"])[:, : labels.num_classes] for side in sides},
+        images=_images(comparison),
         cases=choose_cases(comparison, limit),
         curves=[_recall_curve(comparison), *_training_curves(comparison)],
         notes=[*notes, SMALL_PRINT],
@@ -40,27 +74,108 @@ def write_comparison(
     return write_page(page, path)
 
 
-def _numbers(comparison: Comparison) -> list[Number]:
-    last = comparison.differences[-1] if comparison.differences else {}
-    numbers = []
-    for measure in HEADLINES:
-        if comparison.sides[-1].summary.get(measure.key) is None:
-            continue
-        difference = difference_in(last, measure.key)
-        numbers.append(
-            Number(
-                name=measure.title,
-                unit=measure.unit,
-                higher_is_better=measure.higher_is_better,
-                values=tuple(_scaled(side.summary.get(measure.key), measure) for side in comparison.sides),
-                intervals=tuple(_interval(side.summary, measure) for side in comparison.sides),
-                difference=measure.scaled(difference.value) if difference else None,
-                difference_interval=(
-                    (measure.scaled(difference.low), measure.scaled(difference.high)) if difference else None
-                ),
+def _pairs(comparison: Comparison) -> list[RunPair]:
+    """Every later side against every earlier one; the last against the first comes first."""
+    sides = comparison.sides
+    last = len(sides) - 1
+    order = sorted(combinations(range(len(sides)), 2), key=lambda pair: (pair != (0, last), pair))
+    return [_pair(comparison, first, second) for first, second in order]
+
+
+def _pair(comparison: Comparison, first: int, second: int) -> RunPair:
+    a, b = comparison.sides[first], comparison.sides[second]
+    entries = paired_differences(a.results, b.results) if first else comparison.differences[second - 1]
+    iou = CLASS_MEASURES["per_class_iou"]
+    by_class = paired_class_differences(a.results, b.results)[iou.key]
+    present = _labelled_classes(a)
+    return RunPair(
+        first,
+        second,
+        sentence_of(b, a, entries),
+        _numbers_of(comparison, entries),
+        [
+            None
+            if entry is None or not present[index]
+            else _with_difference(
+                Number("", iou.unit, iou.higher_is_better, ()),
+                Difference(iou, entry["difference"], entry["low"], entry["high"]),
+            )
+            for index, entry in enumerate(by_class)
+        ],
+    )
+
+
+def _numbers_of(comparison: Comparison, entries: Mapping[str, Mapping[str, Any]]) -> list[Number]:
+    return [
+        _number(comparison, measure, difference_in(entries, measure.key))
+        for measure in HEADLINES
+        if any(side.summary.get(measure.key) is not None for side in comparison.sides)
+    ]
+
+
+def _described(side: Side) -> str:
+    """The most important measures of a single run in one sentence."""
+    known = [MEASURES[key] for key in IN_VERDICT if side.summary.get(key) is not None]
+    parts = (f"{each.title} {each.text(side.summary[each.key])}{' %' * (not each.is_count)}" for each in known)
+    return f"{side.name}: {', '.join(parts)}."
+
+
+def _number(comparison: Comparison, measure: Measure, difference: Difference | None) -> Number:
+    number = Number(
+        name=measure.title,
+        unit=measure.unit,
+        higher_is_better=measure.higher_is_better,
+        values=tuple(_scaled(side.summary.get(measure.key), measure) for side in comparison.sides),
+        intervals=tuple(_interval(side.summary, measure) for side in comparison.sides),
+        card=measure.key in CARDS,
+    )
+    return number if difference is None else _with_difference(number, difference)
+
+
+def _with_difference(number: Number, difference: Difference) -> Number:
+    scaled = difference.measure.scaled
+    interval = (scaled(difference.low), scaled(difference.high))
+    return replace(number, difference=scaled(difference.value), difference_interval=interval)
+
+
+def _facts(sides: Sequence[Side]) -> list[tuple[str, str]]:
+    """Network, data, arm, epochs and seed of the runs; one value where all have the same, else one for each."""
+    configs = [side.run.config() for side in sides if side.run is not None]
+    if len(configs) < len(sides):
+        return []
+    asked: dict[str, Callable[[Config], object]] = {
+        "network": lambda config: config.network.name,
+        "data": lambda config: config.data.root.name if config.data.root else config.data.kind,
+        "arm": lambda config: config.method.arm,
+        "epochs": lambda config: config.training.epochs,
+        "seed": lambda config: config.seed,
+    }
+    facts = []
+    for name, ask in asked.items():
+        answers = [str(ask(config)) for config in configs]
+        facts.append((name, answers[0] if len(set(answers)) == 1 else ", ".join(answers)))
+    return facts
+
+
+def _labelled_classes(side: Side) -> list[bool]:
+    return [bool(count) for count in np.sum([result.pixels.labelled for result in side.results], axis=0)]
+
+
+def _images(comparison: Comparison) -> list[ImageRow]:
+    rows = []
+    for index, image_id in enumerate(comparison.source.ids):
+        results = [side.results[index] for side in comparison.sides]
+        labelled = int(results[0].pixels.labelled.sum())
+        failures = [result.failures for result in results]
+        rows.append(
+            ImageRow(
+                image_id,
+                tuple(100 * int(each.pixels.correct.sum()) / labelled if labelled else None for each in results),
+                tuple(int(each.small_objects_missed.sum() + each.parts_missed.sum()) for each in failures),
+                tuple(int(each.hallucinated.sum()) for each in failures),
             )
         )
-    return numbers
+    return rows
 
 
 def _scaled(value: float | None, measure: Measure) -> float | None:

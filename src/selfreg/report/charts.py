@@ -45,11 +45,13 @@ class Chart:
 
 @dataclass(frozen=True)
 class Forest:
-    """A difference and its interval, in percent of the width of an axis with zero in its middle."""
+    """A difference and its interval, in percent of the width of an axis with zero in its middle; what its ends say."""
 
     at: float
     low: float
     high: float
+    left: str
+    right: str
 
 
 def lay_out(curve: Curve) -> Chart:
@@ -58,7 +60,8 @@ def lay_out(curve: Curve) -> Chart:
     y_values = nice_ticks(min(known, default=0.0), max(known, default=1.0))
     xs = [log10(value) for value in curve.x] if curve.logarithmic else list(curve.x)
     low_x, high_x = min(xs, default=0.0), max(xs, default=1.0)
-    x_values = _decades(low_x, high_x) if curve.logarithmic else nice_ticks(low_x, high_x, inside=True)
+    whole = all(float(value).is_integer() for value in curve.x)
+    x_values = _decades(low_x, high_x) if curve.logarithmic else nice_ticks(low_x, high_x, inside=True, whole=whole)
     low_y, high_y = y_values[0], y_values[-1]
 
     def place_x(value: float) -> float:
@@ -83,13 +86,18 @@ def lay_out(curve: Curve) -> Chart:
     return Chart(curve, x_ticks, [Tick(place_y(value), plain(value)) for value in y_values], lines)
 
 
-def nice_ticks(low: float, high: float, count: int = 5, *, inside: bool = False) -> list[float]:
-    """Choose about `count` round values that span `low` to `high`, or (inside) that lie between them."""
+def nice_ticks(low: float, high: float, count: int = 5, *, inside: bool = False, whole: bool = False) -> list[float]:
+    """Choose about `count` round values that span `low` to `high`, or (inside) that lie between them.
+
+    With `whole` all of them are integers, as epochs are.
+    """
     if isclose(low, high):
         low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
     rough = (high - low) / count
     power = 10.0 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    if whole:
+        step = max(1.0, float(ceil(step)))
     first, last = (ceil(low / step), floor(high / step)) if inside else (floor(low / step), ceil(high / step))
     return [round(index * step, 12) for index in range(first, last + 1)]
 
@@ -110,6 +118,10 @@ def plain(value: float) -> str:
     return f"{value:.4g}"
 
 
+def _short(value: float) -> str:
+    return plain(float(f"{value:.2g}"))
+
+
 def forests(numbers: Sequence[Number]) -> list[Forest | None]:
     """Place each difference and its interval on an axis around zero that all numbers of one unit share.
 
@@ -127,6 +139,6 @@ def forests(numbers: Sequence[Number]) -> list[Forest | None]:
             return None
         extent = (reach[number.unit] or 1.0) * 1.1
         at, low, high = (round(50 + 50 * value / extent, 2) for value in (number.difference, *interval))
-        return Forest(at, low, high)
+        return Forest(at, low, high, f"\N{MINUS SIGN}{_short(extent)}", f"+{_short(extent)}")
 
     return [place(number, interval) for number, interval in zip(numbers, known, strict=True)]

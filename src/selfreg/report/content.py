@@ -28,6 +28,7 @@ class Number:
     name: what is measured, e.g. "mIoU".  unit: "%", "s", "px" or "".
     values, intervals: one per run; None where there is none.
     difference, difference_interval: last run minus first, None with one run.
+    card: shown at the top of the page.
     Raises ValueError where values and intervals differ in length.
     """
 
@@ -38,6 +39,7 @@ class Number:
     intervals: tuple[Interval | None, ...] = ()
     difference: float | None = None
     difference_interval: Interval | None = None
+    card: bool = False
 
     def __post_init__(self) -> None:
         if self.intervals and len(self.intervals) != len(self.values):
@@ -67,6 +69,8 @@ class Case:
     change: the gain of the last run over the first, positive where the last is better (with one run: how bad the case
     is); cards are shown by falling size of it.
     severity: how bad the case is for the last run, from 0; orders cases of equal change.
+    quality: how good each run is here; the difference of two is the change between them. Needed where any two of three
+    or more runs can be compared.
     Raises ValueError where shapes differ or the box is not inside the image.
     """
 
@@ -82,6 +86,7 @@ class Case:
     scores: tuple[str, ...] = ()
     change: float = 0.0
     severity: float = 0.0
+    quality: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         who = f"case {self.image_id!r}"
@@ -126,11 +131,47 @@ class Curve:
             raise ValueError(f"curve {self.title!r}: a logarithmic axis needs x above 0")
 
 
+@dataclass(frozen=True)
+class RunPair:
+    """One run against another: the differences are those of run `second` minus run `first`, indices of the page's runs.
+
+    verdict: in what the second is better and worse, one sentence.
+    numbers: the page's numbers with the differences of this pair.
+    class_differences: for each class the difference of its IoU, None where it is not defined.
+    """
+
+    first: int
+    second: int
+    verdict: str
+    numbers: Sequence[Number]
+    class_differences: Sequence[Number | None] = ()
+
+    @property
+    def key(self) -> str:
+        """The name of the pair in the page's markup."""
+        return f"{self.first}-{self.second}"
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image in the table of images: for each run the share of right pixels in percent, and counts of failures."""
+
+    image_id: str
+    right: tuple[float | None, ...]
+    missed: tuple[int, ...]
+    invented: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Page:
     """Everything on one page about one run, or about several on the same images.
 
+    verdict: what the page shows, in one sentence; with `pairs` each pair has its own.
+    facts: names and values of the head line, e.g. ("images", "101").
     run_names: the first is the one compared with, the last the one in question.
+    pairs: every two runs that can be compared; without them the last with the first, from `numbers`.
+    labelled_classes: for each class whether the labels hold it; classes that they do not hold are shown as absent.
+    confusion: for each run pixels by label and prediction, (K, K).
     palette: (256, 3) uint8, the colour of each class index.  ignore_index: void, drawn as hatching.
     per_class: for each run, the IoU of each class in [0, 1], None for an absent class.
     Raises ValueError where the parts do not fit together.
@@ -144,10 +185,23 @@ class Page:
     ignore_index: int | None = 255
     numbers: Sequence[Number] = ()
     per_class: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    labelled_classes: Sequence[bool] = ()
+    confusion: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    images: Sequence[ImageRow] = ()
+    verdict: str = ""
+    facts: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[RunPair] = ()
     cases: Sequence[Case] = ()
     curves: Sequence[Curve] = ()
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
+
+    @property
+    def shown_pairs(self) -> Sequence[RunPair]:
+        """`pairs`, or the last run against the first; nothing for one run."""
+        if self.pairs or len(self.run_names) == 1:
+            return self.pairs
+        return [RunPair(0, len(self.run_names) - 1, self.verdict, self.numbers)]
 
     def __post_init__(self) -> None:
         runs, classes = len(self.run_names), len(self.class_names)
@@ -162,6 +216,9 @@ class Page:
         for number in self.numbers:
             if len(number.values) != runs:
                 raise ValueError(f"number {number.name!r} has {len(number.values)} values for {runs} runs")
+        for pair in self.pairs:
+            if len(pair.numbers) != len(self.numbers):
+                raise ValueError(f"the pair {pair.key} has {len(pair.numbers)} numbers, the page {len(self.numbers)}")
         for name, values in self.per_class.items():
             if name not in self.run_names:
                 raise ValueError(f"per_class has {name!r}, which is none of the runs {', '.join(self.run_names)}")
@@ -175,3 +232,8 @@ class Page:
             for index in (case.class_index, case.wrong_class):
                 if index is not None and not 0 <= index < classes:
                     raise ValueError(f"case {case.image_id!r}: class {index} is not one of 0 to {classes - 1}")
+        for name, matrix in self.confusion.items():
+            if name not in self.run_names:
+                raise ValueError(f"confusion has {name!r}, which is none of the runs {', '.join(self.run_names)}")
+            if matrix.shape != (classes, classes):
+                raise ValueError(f"confusion[{name!r}] has shape {matrix.shape}, expected ({classes}, {classes})")

@@ -8,7 +8,7 @@ import numpy as np
 
 from selfreg.files import write_text
 from selfreg.report.charts import forests, lay_out
-from selfreg.report.content import CASE_KINDS, Box, Case, Page, is_missing
+from selfreg.report.content import CASE_KINDS, Box, Case, Number, Page, RunPair, is_missing
 from selfreg.report.embed import LEVELS, Album, outline_path, zoom_window
 from selfreg.report.pictures import columns_of, outcome_words, outcomes
 from selfreg.report.rendering import decimals, render
@@ -27,6 +27,7 @@ class Tile:
     photo: tuple[str, str]
     mask: tuple[str, str] | None
     context: bool = False
+    pair: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Card:
     whole_box: str
     zoom_box: str
     zoom: Box | None
+
+    @property
+    def columns(self) -> int:
+        """How many pictures are shown side by side: of the differences one."""
+        return sum(tile.view != "difference" for tile in self.tiles) + any(t.view == "difference" for t in self.tiles)
 
 
 def write_page(page: Page, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
@@ -74,6 +80,7 @@ def _text(page: Page, cards: list[Card], album: Album) -> str:
         (index, name, sum(index in card.classes for card in cards)) for index, name in enumerate(page.class_names)
     ]
     labelled = any(case.label is not None for case in page.cases)
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in page.palette[: len(page.class_names)].tolist()]
     return render(
         "page.html.j2",
         page=page,
@@ -85,29 +92,40 @@ def _text(page: Page, cards: list[Card], album: Album) -> str:
         graded=any(case.severity for case in page.cases),
         zoomable=any(card.zoom for card in cards),
         outlined=any(card.outline for card in cards),
-        fewest=all(len(card.tiles) <= 3 for card in cards),
-        numbers=[
-            (n, decimals(n.values, n.unit), place) for n, place in zip(page.numbers, forests(page.numbers), strict=True)
-        ],
+        fewest=all(card.columns <= 3 for card in cards),
+        numbers=[(number, decimals(number.values, number.unit)) for number in page.numbers],
+        pairs=page.shown_pairs,
+        places_of=[forests(pair.numbers) for pair in page.shown_pairs],
         with_intervals=any(n.difference_interval or any(n.intervals) for n in page.numbers),
+        confusion={run: matrix.tolist() for run, matrix in page.confusion.items()},
+        image_rows=[[row.image_id, row.right, row.missed, row.invented] for row in page.images],
         charts=[lay_out(curve) for curve in page.curves],
         class_rows=_class_rows(page),
         outcome_words={outcome.name.lower(): text for outcome, text in outcome_words(page.run_names, labelled).items()},
-        colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in page.palette[: len(page.class_names)].tolist()],
+        colours=colours,
+        class_colours=[[name, colour] for name, colour in zip(page.class_names, colours, strict=True)],
     )
 
 
 def _class_rows(page: Page) -> list[dict[str, object]]:
-    """Give per class its index, its name, each run's IoU and the last run's gain over the first."""
+    """Give per class its index, its name, each run's IoU and the difference of each pair."""
     rows: list[dict[str, object]] = []
     if not page.per_class:
         return rows
     for index, name in enumerate(page.class_names):
         values = [_known(page.per_class.get(run), index) for run in page.run_names]
-        first, last = values[0], values[-1]
-        gain = last - first if len(values) > 1 and first is not None and last is not None else None
-        rows.append({"index": index, "name": name, "values": values, "gain": gain})
+        gaps = [_class_gap(pair, values, index) for pair in page.shown_pairs]
+        absent = bool(page.labelled_classes) and not page.labelled_classes[index]
+        rows.append({"index": index, "name": name, "values": values, "gaps": gaps, "absent": absent})
     return rows
+
+
+def _class_gap(pair: RunPair, values: Sequence[float | None], index: int) -> Number | None:
+    """The difference of a class between two runs; a bare one, which says nothing of its size, without an interval."""
+    if pair.class_differences:
+        return pair.class_differences[index]
+    first, second = values[pair.first], values[pair.second]
+    return None if first is None or second is None else Number("", "%", True, (), (), 100 * (second - first))
 
 
 def _known(values: Sequence[float | None] | None, index: int) -> float | None:
@@ -157,9 +175,13 @@ def _tiles(case: Case, page: Page, album: Album, zoom: Box | None) -> list[Tile]
         what = "Label" if view == "label" else f"Prediction of {caption}"
         tiles.append(Tile(view, caption, f"{what} for {case.image_id}{subject}", photo, keys))
     if case.label is not None or len(case.predictions) > 1:
-        result = outcomes(case.label, case.predictions, page.ignore_index)
-        whole = album.add_outcomes(result)
-        keys = (whole, whole if zoom is None else album.add_outcomes(result, zoom))
-        alt = f"{captions[-1]} for {case.image_id}{subject}"
-        tiles.append(Tile("difference", captions[-1], alt, photo, keys))
+        last = len(case.predictions) - 1
+        for first, second in [(pair.first, pair.second) for pair in page.shown_pairs] or [(0, last)]:
+            compared = case.predictions if last == 0 else (case.predictions[first], case.predictions[second])
+            result = outcomes(case.label, compared, page.ignore_index)
+            whole = album.add_outcomes(result)
+            keys = (whole, whole if zoom is None else album.add_outcomes(result, zoom))
+            alt = f"{captions[-1]} for {case.image_id}{subject}"
+            pair = f"{first}-{second}" if last else None
+            tiles.append(Tile("difference", captions[-1], alt, photo, keys, pair=pair))
     return tiles

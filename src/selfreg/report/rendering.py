@@ -8,8 +8,10 @@ from math import floor, log10
 
 import jinja2
 
-from selfreg.report.content import is_missing
+from selfreg.evaluation.measures import signed_places
+from selfreg.report.content import Number, is_missing
 
+SCRIPTS = ("pairs.js", "tables.js", "page.js")
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -23,20 +25,28 @@ def render(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"amount": amount, "signed": signed}
+    environment.filters |= {"amount": amount, "signed": signed, "places": places, "decimals": decimals}
     environment.tests["missing"] = is_missing
     style = (folder / "page.css").read_text(encoding="utf-8")
-    script = (folder / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     script_hash = b64encode(sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(style=style, script=script, script_hash=script_hash, **values)
 
 
 def decimals(values: Iterable[float | None], unit: str) -> int:
-    """Choose how many decimals values are written with: one for percent, else three digits of the largest."""
+    """Choose how many decimals values are written with: one for percent, none for counts, else three digits."""
     sizes = [abs(value) for value in values if value is not None and not is_missing(value)]
-    if unit == "%" or not any(sizes):
+    if unit == "%":
         return 1
+    if all(float(size).is_integer() for size in sizes):
+        return 0
     return min(6, max(0, 2 - floor(log10(max(sizes)))))
+
+
+def places(number: Number) -> int:
+    """Choose the decimals of a number: enough to see on which side of 0 the ends of its difference's interval lie."""
+    base = decimals(number.values or (number.difference,), number.unit)
+    return signed_places(number.difference_interval, base) if number.verdict and number.difference_interval else base
 
 
 def amount(value: float, places: int = 1) -> str:

@@ -25,7 +25,10 @@
   const toolbar = find("#toolbar");
   const dialog = find("#inspector");
   const filled = new Set();
+  const number = cards.length ? all('.tile[data-view^="run"]', cards[0]).length : 0;
+  let pair = [0, Math.max(number - 1, 0)];
   let zoomed = true;
+  let only = null;
 
   // ---- the cards: pictures come in when they come near the window
   function fill(card) {
@@ -58,26 +61,64 @@
       severity: (a, b) => b.dataset.severity - a.dataset.severity,
       image: (a, b) => a.dataset.image.localeCompare(b.dataset.image),
     }[wanted.get("order")] ?? (() => 0);
-    cards.sort((a, b) => order(a, b) || a.dataset.index - b.dataset.index);
+    const rank = (card) => (pairs ? -Math.abs(card.dataset.change) : 0);
+    cards.sort((a, b) => order(a, b) || rank(a) - rank(b) || a.dataset.index - b.dataset.index);
     list.append(...cards);
     for (const card of cards) {
       card.hidden = !(
         (!wanted.get("kind") || card.dataset.kind === wanted.get("kind")) &&
         (!wanted.get("class") || card.dataset.classes.includes(` ${wanted.get("class")} `)) &&
-        (!wanted.get("direction") || card.dataset.direction === wanted.get("direction"))
+        (!wanted.get("direction") || card.dataset.direction === wanted.get("direction")) &&
+        (!only || only.fits(card.dataset))
       );
     }
     const count = shown().length;
     const unit = find("#count").dataset.unit ?? "cases";
     find("#count").textContent = count === cards.length ? `${count} ${unit}` : `${count} of ${cards.length} ${unit}`;
     find("#none").hidden = count > 0;
+    const limited = find("#only");
+    if (limited) {
+      limited.hidden = !only;
+      limited.textContent = only ? `${only.words} ✕` : "";
+    }
   }
+  document.addEventListener("only", ({ detail }) => {
+    toolbar.reset();
+    only = detail;
+    choose();
+    find("#cases").scrollIntoView();
+  });
+  find("#only")?.addEventListener("click", () => { only = null; choose(); });
+
+  // ---- another pair of runs: changes, directions and the pictures that change places follow it
+  let pairs = false;
+  document.addEventListener("pair", ({ detail }) => {
+    pair = detail;
+    pairs = true;
+    for (const card of cards) {
+      const quality = card.dataset.quality.split(" ").filter(Boolean).map(Number);
+      if (quality.length === number) card.dataset.change = quality[pair[1]] - quality[pair[0]];
+      const change = Number(card.dataset.change);
+      card.dataset.direction = change > 0 ? "gained" : change < 0 ? "lost" : "same";
+      card.classList.remove("gained", "lost", "same");
+      card.classList.add(card.dataset.direction);
+      const words = find(".direction", card);
+      if (words) words.textContent = { gained: "▲ gained", lost: "▼ lost", same: "unchanged" }[card.dataset.direction];
+      const tiles = pair.map((run) => find(`.tile.run${run}`, card));
+      for (const tile of all(".turns", card)) tile.classList.remove("turns");
+      tiles.forEach((tile, index) => {
+        tile.classList.add("turns");
+        tile.style.setProperty("--other", tiles[1 - index].style.getPropertyValue("--place"));
+      });
+    }
+    choose();
+  });
   toolbar.addEventListener("change", (event) => {
     if (event.target.name !== "opacity") choose();
   });
   toolbar.addEventListener("submit", (event) => event.preventDefault());
   toolbar.elements.opacity.addEventListener("input", (event) => root.style.setProperty("--mask", event.target.value / 100));
-  find("#reset").addEventListener("click", () => { toolbar.reset(); root.style.removeProperty("--mask"); choose(); });
+  find("#reset").addEventListener("click", () => { toolbar.reset(); only = null; root.style.removeProperty("--mask"); choose(); });
 
   function flip() {
     const button = find("#flip");
@@ -127,9 +168,9 @@
     return made;
   }
   function choices() {
-    const tiles = all(".tile:not(.context)", current).map((tile) => [tile.dataset.view, find("figcaption", tile).textContent]);
-    const runs = tiles.filter(([name]) => name.startsWith("run"));
-    if (runs.length > 1) tiles.push(["wipe", `${runs[0][1]} | ${runs.at(-1)[1]}`]);
+    const tiles = all(".tile:not(.context):not([hidden])", current).map((tile) => [tile.dataset.view, find("figcaption", tile).textContent]);
+    const [first, last] = pair.map((run) => tiles.find(([name]) => name === `run${run}`)?.[1]);
+    if (wipe) tiles.push(["wipe", `${first} | ${last}`]);
     return tiles;
   }
   function open(card, wanted) {
@@ -151,7 +192,7 @@
     if (!dialog.open) dialog.showModal();
   }
   function layer(view, classes, masked) {
-    const tile = find(`.tile[data-view="${view}"]`, current);
+    const tile = find(`.tile[data-view="${view}"]:not([hidden])`, current);
     for (const picture of all(masked ? "img" : "img.photo", tile)) {
       const image = element("img", `${picture.className} ${picture.className === "mask" ? classes : ""}`, stage);
       image.src = pictures[zoomed ? picture.dataset.zoom : picture.dataset.whole];
@@ -165,11 +206,14 @@
     stage.style.setProperty("--ratio", `${width}/${height}`);
     stage.style.setProperty("--wide", width / height);
     if (view === "wipe") {
-      const runs = all('.tile[data-view^="run"]', current).map((tile) => tile.dataset.view);
+      const runs = pair.map((run) => `run${run}`);
       layer(runs[0], "first", true);
-      layer(runs.at(-1), "last", true);
+      layer(runs[1], "last", true);
       all(".photo", stage)[1].remove();
       element("div", "handle", stage);
+      runs.forEach((run, index) => {
+        element("span", `side ${index ? "right" : "left"}`, stage).textContent = find(`.tile.${run} figcaption`, current).textContent;
+      });
       stage.style.setProperty("--wipe", `${wipe.value}%`);
     } else {
       layer(view, "", true);
@@ -197,8 +241,8 @@
     if (next) open(next);
   }
   function flipLarge() {
-    const runs = choices().map(([name]) => name).filter((name) => name.startsWith("run"));
-    if (runs.length > 1) look(view === runs[0] ? runs.at(-1) : runs[0]);
+    const runs = pair.map((run) => `run${run}`);
+    if (wipe) look(view === runs[0] ? runs[1] : runs[0]);
   }
   function drag(event) {
     if (view !== "wipe" || !(event.buttons & 1)) return;
@@ -227,6 +271,41 @@
     find(".open", current).focus({ preventScroll: true });
     current.scrollIntoView({ block: "nearest" });
   });
+
+  // ---- the class under the pointer, read from the picture itself
+  const pointed = find("#pointed");
+  const names = new Map();
+  for (const [name, colour] of JSON.parse(find("#colours")?.textContent ?? "[]")) {
+    names.set(colour, names.has(colour) ? `${names.get(colour)} or ${name}` : name);
+  }
+  const pixels = new WeakMap();
+  function pixelsOf(picture) {
+    if (!pixels.has(picture) || pixels.get(picture).src !== picture.src) {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+      const context = canvas.getContext("2d", { willReadFrequently: true });
+      context.drawImage(picture, 0, 0);
+      pixels.set(picture, { src: picture.src, context });
+    }
+    return pixels.get(picture).context;
+  }
+  function point(event) {
+    const picture = event.target;
+    const masked = pointed && picture.matches?.(".mask") && picture.naturalWidth && !picture.closest(".difference");
+    if (pointed) pointed.hidden = !masked;
+    if (!masked) return;
+    const box = picture.getBoundingClientRect();
+    const x = Math.floor(((event.clientX - box.left) / box.width) * picture.naturalWidth);
+    const y = Math.floor(((event.clientY - box.top) / box.height) * picture.naturalHeight);
+    const [red, green, blue, opaque] = pixelsOf(picture).getImageData(x, y, 1, 1).data;
+    const colour = `#${[red, green, blue].map((part) => part.toString(16).padStart(2, "0")).join("")}`;
+    pointed.textContent = opaque === 255 ? names.get(colour) ?? "void" : "void";
+    pointed.style.left = `${Math.min(event.clientX + 14, innerWidth - pointed.offsetWidth - 8)}px`;
+    pointed.style.top = `${Math.min(event.clientY + 18, innerHeight - pointed.offsetHeight - 8)}px`;
+    // above the large picture, which covers the page
+    (dialog.open ? dialog : find("#cases")).append(pointed);
+  }
+  document.addEventListener("pointermove", point);
 
   // ---- keys
   document.addEventListener("keydown", (event) => {

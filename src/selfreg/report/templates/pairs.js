@@ -1,0 +1,10 @@
+"use strict";
+(() => {
+  // ---- which two runs are compared: everything about other pairs is hidden
+  const select = document.querySelector("#pair");
+  if (!select) return;
+  select.addEventListener("change", () => {
+    for (const part of document.querySelectorAll("[data-pair]")) part.hidden = part.dataset.pair !== select.value;
+    document.dispatchEvent(new CustomEvent("pair", { detail: select.value.split("-").map(Number) }));
+  });
+})();
