@@ -17,6 +17,7 @@ from selfreg.config import parse_config
 from selfreg.study import runner
 from selfreg.study.planned import PlannedRun
 from selfreg.study.runner import Place, find_places, train_all
+from selfreg.termination import Interrupted
 
 FINISH = "from pathlib import Path; p = Path({folder!r}); p.mkdir(parents=True, exist_ok=True); "
 FINISH += "(p / 'config.yaml').write_text(''); (p / 'summary.json').write_text('{{}}')"
@@ -91,7 +92,7 @@ def test_runs_in_progress_end_with_the_study(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(subprocess.Popen, "__init__", remember)
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     since = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         train_all(plan(tmp_path, "a", "b"), [Place(), Place()], Console(quiet=True))
     assert time.monotonic() - since < 30
     assert [child.poll() is not None for child in children] == [True, True]
