@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from regulation import slow_terms
 from selfreg.regulation.local_presence import as_windows, local_presence_loss
@@ -96,3 +97,30 @@ def test_local_presence_is_finite_and_has_a_gradient_where_a_class_is_missed_wit
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(gradient).all()
     assert least <= gradient.abs().max().item() <= most
+
+
+@pytest.mark.parametrize("margin", [0.5, 2.0, 8.0, 12.5, 15.0, 20.0, 25.0, 30.0])
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_an_absent_class_has_the_exact_gradient_however_certain_it_is(margin: float, num_classes: int) -> None:
+    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.rand(1, num_classes, 4, 4, generator=generator, dtype=torch.float64)
+    logits[0, 1] += margin + torch.rand(4, 4, generator=generator, dtype=torch.float64)
+
+    def exact(given: Tensor) -> Tensor:
+        # of one window that covers the map: log(1 - p) by the other classes' logsumexp, class by class
+        total = given.logsumexp(1)
+        others = [torch.cat([given[:, :k], given[:, k + 1 :]], 1).logsumexp(1) for k in range(num_classes)]
+        absent = [(total - others[k]).amax() for k in range(1, num_classes)]
+        return 0.5 * ((total - given[:, 0]).amin() + 4 * torch.stack(absent).mean())
+
+    windows = as_windows(class_counts(labels, num_classes, (4, 4)), (4, 4))
+    single, double = (logits.to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
+    loss = local_presence_loss(single.log_softmax(1), windows)
+    (found,) = torch.autograd.grad(loss, single)
+    (expected,) = torch.autograd.grad(exact(double), double)
+    assert loss.item() == pytest.approx(exact(double).item(), rel=1e-4)
+    torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=1e-3)
+    # the class's own gradient, which is nowhere small
+    cell = expected[0, 1].abs().argmax()
+    assert found[0, 1].flatten()[cell].item() == pytest.approx(expected[0, 1].flatten()[cell].item(), rel=0.01)

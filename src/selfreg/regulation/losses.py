@@ -3,7 +3,8 @@
 F are logits (N, K, h, w), z image-level logits (N, K), y labels (N, H, W) with void = ignore_index, u a cell of the
 grid on which a term is taken, n(u) its number of valid pixels, n = sum_u n(u), sg[.] stop-gradient, p and q class
 probabilities of student and teacher, t(u) the class fractions of the labels in u. Everything is computed in float32
-(float64 stays) and is a mean over valid pixels; where nothing is valid it is 0 and still has a graph.
+(float64 stays) and is a mean over valid pixels; where nothing is valid it is 0 and still has a graph. What is said of
+one cell also takes the maps of several exits or teachers at once, as dimensions before N.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def cell_cross_entropy(log_probabilities: Tensor, counts: Tensor) -> Tensor:
     log_probabilities: log softmax(F) (N, K, h, w); counts: c_k(u), (weighted) pixels of class k in cell u, (N, K, h,
     w).
     """
-    return -(counts * log_probabilities).sum(dim=1)
+    return -(counts * log_probabilities).sum(dim=-3)
 
 
 def cell_segmentation_loss(log_probabilities: Tensor, counts: Tensor) -> Tensor:
@@ -69,12 +70,15 @@ def cell_segmentation_loss(log_probabilities: Tensor, counts: Tensor) -> Tensor:
 def classification_loss(image_logits: Tensor, presence: Tensor, known: Tensor) -> Tensor:
     """Binary cross-entropy between z (N, K) and the classes present in the image (N, K), mean over K and known images.
 
+    Of the stacked z of several exits, (exits, N, K), one value for each: (exits,).
+
     L = mean_{n, k} BCE(sigmoid(z_nk), p_nk). known: (N,) bool; an image without a valid pixel tells nothing of its
     classes. Source: the multi-exit loss of the paper, weight a = 0.2 in the authors' code.
     """
     logits = full_precision(image_logits)
-    losses = F.binary_cross_entropy_with_logits(logits, presence.to(logits), reduction="none").mean(dim=1)
-    return ratio(torch.where(known, losses, 0.0).sum(), known.sum())
+    targets = presence.to(logits).expand_as(logits)
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return ratio((losses * known[:, None]).sum(dim=(-2, -1)), logits.shape[-1] * known.sum())
 
 
 class Teacher(NamedTuple):
@@ -97,12 +101,12 @@ def as_teacher(log_probabilities: Tensor, counts: Tensor | None = None) -> Teach
     Where classes share the largest fraction of a cell, each of them is right.
     """
     probabilities = log_probabilities.exp()
-    negative_entropy = (probabilities * log_probabilities).sum(dim=1)
+    negative_entropy = (probabilities * log_probabilities).sum(dim=-3)
     if counts is None:
         return Teacher(probabilities, negative_entropy)
     # amax and not argmax, which is a hundred times slower on a CPU where classes are not the innermost dimension.
-    largest = counts == counts.amax(dim=1, keepdim=True)
-    right = (probabilities * largest).amax(dim=1) == probabilities.amax(dim=1)
+    largest = counts == counts.amax(dim=-3, keepdim=True)
+    right = (probabilities * largest).amax(dim=-3) == probabilities.amax(dim=-3)
     return Teacher(probabilities, negative_entropy, cell_cross_entropy(log_probabilities, counts), right)
 
 
@@ -113,9 +117,13 @@ def distillation_loss(log_probabilities: Tensor, teacher: Teacher, valid: Tensor
     (N, K, h, w); valid: n (N, h, w); gate: g (N, h, w), 1 without one (`distill`), `verified_gate` for `verified`. To
     be multiplied by T^2 where p and q were taken at temperature T.
     """
-    divergence = teacher.negative_entropy - (teacher.probabilities * log_probabilities).sum(dim=1)
     weights = valid if gate is None else valid * gate
-    return ratio((weights * divergence).sum(), valid.sum())
+    return ratio((weights * divergence(log_probabilities, teacher)).sum(), valid.sum())
+
+
+def divergence(log_probabilities: Tensor, teacher: Teacher) -> Tensor:
+    """Kullback-Leibler divergence of each cell: sum_k q_k(u) (log q_k(u) - log p_k(u)), (N, h, w)."""
+    return teacher.negative_entropy - (teacher.probabilities * log_probabilities).sum(dim=-3)
 
 
 def verified_gate(cross_entropy: Tensor, teacher: Teacher) -> Tensor:
@@ -141,7 +149,7 @@ def hard_label_loss(log_probabilities: Tensor, teacher: Tensor, valid: Tensor) -
     """
     decisions = teacher.detach().argmax(dim=1)
     if grid(decisions) == grid(log_probabilities):
-        losses = F.nll_loss(log_probabilities, decisions, reduction="none")
+        losses = -log_probabilities.gather(1, decisions[:, None])[:, 0]
         return ratio((losses * valid).sum(), valid.sum())
     num_classes = log_probabilities.shape[1]
     counts = class_counts(
@@ -169,14 +177,19 @@ def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:
-    """total / count, scalars, and 0 (with the graph of total) where count is 0.
+    """total / count, and 0 (with the graph of total) where the count, a scalar, is 0."""
+    return total / divisor(count, total.dtype)
 
-    In training with several processes count is the mean over them: then the mean of their losses and gradients, which
+
+def divisor(count: Tensor, dtype: torch.dtype) -> Tensor:
+    """A count (scalar) to divide by: 1 where it is 0.
+
+    In training with several processes it is the mean over them: then the mean of their losses and gradients, which
     data parallelism takes, is that of the joint batch, however unequally void is spread. Every process has to compute
     the same terms in the same order.
     """
-    count = mean_over_processes(count.to(total.dtype))
-    return total / torch.where(count > 0, count, 1.0)
+    count = mean_over_processes(count.to(dtype))
+    return torch.where(count > 0, count, 1.0)
 
 
 def mean_over_processes(count: Tensor) -> Tensor:

@@ -166,22 +166,18 @@ class SelfRegulation(MethodOptions):
             "classification": step.classification,
             "segmentation": step.segmentation,
         }
-        total = _keep_graph(outputs)
+        total = _keep_graph(outputs, classified=weights["classification"] > 0)
         raw = {name: torch.zeros_like(total) for name in TERMS}
         per_exit: dict[str, Tensor] = {}
         for name, term in computed.items():
             if weights[name] > 0:
                 values = term()
-                raw[name] = self._reduce(values, total)
-                per_exit[name] = torch.stack(values).detach() if values else total.new_zeros(0)
+                raw[name] = values.mean() if self.reduction == "mean" and len(values) else values.sum()
+                per_exit[name] = values.detach()
         for name, weight in weights.items():
             if weight > 0:
-                total = total + weight * raw[name]
+                total = total.add(raw[name], alpha=weight)
         return LossTerms(**raw, total=total, weights=weights, per_exit=per_exit)
-
-    def _reduce(self, values: list[Tensor], zero: Tensor) -> Tensor:
-        total = sum(values, start=zero)
-        return total / len(values) if self.reduction == "mean" and values else total
 
     def _check(
         self,
@@ -227,14 +223,16 @@ class SelfRegulation(MethodOptions):
             _check_range(labels, num_classes, self.ignore_index)
 
 
-def _keep_graph(outputs: ExitOutputs) -> Tensor:
+def _keep_graph(outputs: ExitOutputs, *, classified: bool) -> Tensor:
     """A zero that depends on every output, so that each exit's parameters get a gradient whatever the weights.
 
-    Image logits lie behind every parameter of an exit but the projection of features. Sums over empty slices: no
-    arithmetic on any map, and no NaN from an infinite logit.
+    Image logits lie behind every parameter of an exit but the projection of features; where they are classified they
+    have a gradient already. Sums over empty slices: no arithmetic on any map, and no NaN from an infinite logit.
     """
-    tensors = (*outputs.image_logits, *outputs.features)
-    return torch.stack([losses.full_precision(tensor[:0]).sum() for tensor in tensors]).sum()
+    zero = torch.zeros_like(losses.full_precision(outputs.image_logits[0][0, 0]))
+    for tensor in outputs.features if classified else (*outputs.image_logits, *outputs.features):
+        zero = zero + losses.full_precision(tensor[:0]).sum()
+    return zero
 
 
 def _check_range(labels: Tensor, num_classes: int, ignore_index: int) -> None:

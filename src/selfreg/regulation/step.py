@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from selfreg.regulation import losses
-from selfreg.regulation.local_presence import LabelWindows, as_windows, local_presence_loss
-from selfreg.regulation.losses import Teacher, average_cells, common_grid, grid
+from selfreg.regulation.cells import ExitCells, Size
+from selfreg.regulation.local_presence import LabelWindows, as_windows, local_presence_of_exits
+from selfreg.regulation.losses import Teacher, average_cells, common_grid, full_precision, grid
 from selfreg.regulation.options import MethodOptions
 from selfreg.regulation.outputs import ExitOutputs
-from selfreg.regulation.targets import CellLabels, class_presence
+from selfreg.regulation.targets import CellLabels
 
 
 class Step:
     """Computes the raw terms of one batch; exits are numbered from 0, the shallowest, to `last`, the own output.
+
+    Each term is a vector of one value per exit. Exits of one grid share their tensors, (exits, N, K, h, w), and every
+    equation is evaluated once for all of them: what a GPU waits for is the number of operations, not their size.
 
     The grid of a self-regulation term is the coarser of its teacher's and its student's. A teacher's probabilities are
     averaged over the cells of that grid, so that a fine teacher gives a coarse student fractions, as the labels do; a
@@ -43,77 +48,80 @@ class Step:
         self.labels = labels
         self.image_labels = image_labels
         self.confidence = confidence
-        self.image_logits = outputs.image_logits
+        self.image_logits = torch.stack(outputs.image_logits)
         self.features = outputs.features
-        maps = [losses.full_precision(class_map) for class_map in outputs.class_maps]
+        self.maps = outputs.class_maps
         if self.at_label_resolution:
             corners = options.variant == "authors"  # as in their code
-            maps = [losses.resize_logits(class_map, grid(labels), align_corners=corners) for class_map in maps]
-        self.maps = maps
-        self.last = len(maps) - 1
-        self.own_map = None if outputs.own_map is None else losses.full_precision(outputs.own_map)
-        self.class_weights = None if class_weights is None else class_weights.to(maps[0])
+            maps = [full_precision(class_map) for class_map in self.maps]
+            self.maps = [losses.resize_logits(class_map, grid(labels), align_corners=corners) for class_map in maps]
+        self.last = len(self.maps) - 1
+        self.exits = ExitCells([*self.maps[: self.last], self._compared_output(outputs.own_map)])
+        self.class_weights = None if class_weights is None else class_weights.to(labels.device)
         self.cells = CellLabels(
-            labels, maps[0].shape[1], ignore_index=ignore_index, confidence=confidence, class_weights=self.class_weights
+            labels,
+            self.maps[0].shape[1],
+            ignore_index=ignore_index,
+            confidence=confidence,
+            class_weights=self.class_weights,
         )
-        self.known = (labels != ignore_index).flatten(1).any(dim=1)
-        self._logits: dict[tuple[int, tuple[int, int]], Tensor] = {}
-        self._log_p: dict[tuple[int, tuple[int, int], float], Tensor] = {}
-        self._cross_entropy: dict[tuple[int, tuple[int, int], float], Tensor] = {}
-        self._teachers: dict[tuple[int, tuple[int, int]], Teacher] = {}
-        self._windows: dict[tuple[int, int], LabelWindows] = {}
+        if not self.at_label_resolution and self.last:
+            self.cells.rows(self.exits.exits)
+        self._cross_entropy: dict[tuple[Size, float], Tensor] = {}
+        self._teachers: dict[Size, Teacher] = {}
+        self._divergence: dict[Size, dict[tuple[int, int], Tensor]] = {}
+        self._divisor: Tensor | None = None
 
     # --- the terms, one value per exit ---
 
-    def segmentation(self) -> list[Tensor]:
+    def segmentation(self) -> Tensor:
         """b's term: every exit against the labels, the network's own output last and always at label resolution."""
-        return [self._exit_segmentation(index) for index in range(self.last)] + [self._own_segmentation()]
+        exits, own = self.maps[: self.last], self._own_segmentation()
+        if self.at_label_resolution or not exits:
+            return torch.stack([*(self._at_labels(class_map) for class_map in exits), own])
+        sums = {size: self._cell_segmentation(size) for size in dict.fromkeys(grid(class_map) for class_map in exits)}
+        total = torch.stack([sums[grid(class_map)][index] for index, class_map in enumerate(exits)])
+        return torch.cat([total / self._valid_pixels(weighted=True), own[None]])
 
-    def classification(self) -> list[Tensor]:
+    def classification(self) -> Tensor:
         """a's term: every exit's image logits against the tags, or against the classes found in the labels."""
-        presence, known = self.image_labels, torch.ones_like(self.known)
-        if presence is None:
-            presence = class_presence(self.labels, self.maps[0].shape[1], ignore_index=self.ignore_index)
-            known = self.known
-        return [losses.classification_loss(logits, presence, known) for logits in self.image_logits]
+        presence = self.cells.presence() if self.image_labels is None else self.image_labels
+        return losses.classification_loss(self.image_logits, presence, self._known())
 
-    def local_presence(self) -> list[Tensor]:
+    def local_presence(self) -> Tensor:
         """Every exit against the classes that occur in each window, on its own grid."""
-        return [self._local_presence(index) for index in range(self.last + 1)]
+        grids = self.exits.exits
+        values = local_presence_of_exits(
+            self.exits.log_probabilities(),
+            [self.exits.on_grid(size) for size in grids],
+            self._label_windows(),
+            self.options.local_presence_average,
+        ).unbind()
+        found = dict(zip([(size, index) for size in grids for index in grids[size]], values, strict=True))
+        return torch.stack([found[grid(logits), index] for index, logits in enumerate(self.exits.maps)])
 
-    def sr_f(self) -> list[Tensor]:
+    def sr_f(self) -> Tensor:
         """Shallow teaches deep: exits 1 to last, of exit 0."""
         students = range(1, self.last + 1)
         if self.options.variant == "feature":
-            return [self._feature(index) for index in students]
+            return self._stacked([self._feature(index) for index in students])
         if self.options.variant == "authors":
-            return [self._hard_label(index) for index in students]
-        return [self._distill(0, index) for index in students]
+            return self._stacked([self._hard_label(index) for index in students])
+        return self._distilled(0, students)
 
-    def sr_l(self) -> list[Tensor]:
+    def sr_l(self) -> Tensor:
         """Deep teaches shallow: exits 0 to last - 1, of the own output."""
-        students = range(self.last)
         if self.options.variant == "authors":
-            known = self.known if self.image_labels is None else torch.ones_like(self.known)
-            teacher = self.image_logits[self.last]
-            return [losses.presence_distillation_loss(self.image_logits[i], teacher, known) for i in students]
-        return [self._distill(self.last, index) for index in students]
+            students, teacher = self.image_logits[:-1], self.image_logits[-1]
+            return losses.presence_distillation_loss(students, teacher, self._known())
+        return self._distilled(self.last, range(self.last))
 
-    # --- one exit ---
-
-    def _exit_segmentation(self, index: int) -> Tensor:
-        if self.at_label_resolution:
-            return self._at_labels(self.maps[index])
-        size = grid(self.maps[index])
-        counts = self.cells.weighted_counts(size)
-        if self.class_weights is None:
-            return losses.ratio(self._cell_cross_entropy(index, size, 1.0).sum(), counts.sum())
-        return losses.cell_segmentation_loss(self._log_probabilities(index, size, 1.0), counts)
+    # --- one exit, or all exits of one grid ---
 
     def _own_segmentation(self) -> Tensor:
         if self.own_loss is None:
             return self._at_labels(self.maps[self.last])
-        logits = losses.resize_logits(self.maps[self.last], grid(self.labels))
+        logits = losses.resize_logits(full_precision(self.maps[self.last]), grid(self.labels))
         known = {} if self.confidence is None else {"confidence": self.confidence}
         loss = self.own_loss(logits, self.labels, **known)
         if loss.ndim:
@@ -129,29 +137,42 @@ class Step:
             confidence=self.confidence,
         )
 
-    def _local_presence(self, index: int) -> Tensor:
-        size = grid(self._compared(index))
-        log_p = self._log_probabilities(index, size, 1.0)
-        return local_presence_loss(log_p, self._label_windows(size), self.options.local_presence_average)
+    def _cell_segmentation(self, size: Size) -> dict[int, Tensor]:
+        if self.class_weights is None:
+            cross_entropy = self._cell_cross_entropy(size, 1.0)
+        else:
+            cross_entropy = losses.cell_cross_entropy(self.exits.on_grid(size), self.cells.weighted_counts(size))
+        return dict(zip(self.exits.exits[size], cross_entropy.sum(dim=(1, 2, 3)).unbind(), strict=True))
 
-    def _distill(self, teacher_index: int, index: int) -> Tensor:
-        size = common_grid(self._compared(teacher_index), self._compared(index))
-        teacher = self._teacher(teacher_index, size)
-        gate = None
-        if self.options.variant == "verified":
-            student = self._cell_cross_entropy(index, size, self.options.temperature)
-            gate = losses.verified_gate(student, teacher)
-        log_p = self._log_probabilities(index, size, self.options.temperature)
-        return losses.distillation_loss(log_p, teacher, self.cells.valid(size), gate) * self.options.temperature**2
+    def _distilled(self, teacher: int, students: Sequence[int]) -> Tensor:
+        """The divergence from one teacher to each student, a mean over valid pixels."""
+        if not students:
+            return self._stacked([])
+        values = [self._divergences(self._common_grid(teacher, index))[teacher, index] for index in students]
+        mean = self._stacked(values) / self._valid_pixels()
+        return mean if self.options.temperature == 1.0 else mean * self.options.temperature**2
+
+    def _divergences(self, size: Size) -> dict[tuple[int, int], Tensor]:
+        """The sum over a grid of n(u) g(u) times the divergence, for every (teacher, student) that meets there."""
+        if size not in self._divergence:
+            temperature = self.options.temperature
+            teacher = self._teacher(size)
+            weights = self.cells.valid(size)
+            if self.options.variant == "verified":
+                weights = weights * losses.verified_gate(self._cell_cross_entropy(size, temperature), teacher)
+            divergence = losses.divergence(self.exits.on_grid(size, temperature), teacher)
+            sums = (weights * divergence).sum(dim=(-3, -2, -1)).flatten().unbind()
+            pairs = [(index, student) for index in self._distilling() for student in self.exits.exits[size]]
+            self._divergence[size] = dict(zip(pairs, sums, strict=True))
+        return self._divergence[size]
 
     def _hard_label(self, index: int) -> Tensor:
-        teacher = self._compared(0)
-        size = common_grid(teacher, self._compared(index))
-        valid = self.cells.valid(grid(teacher))
-        return losses.hard_label_loss(self._log_probabilities(index, size, 1.0), teacher, valid)
+        teacher = self.exits.maps[0]
+        size = self._common_grid(0, index)
+        return losses.hard_label_loss(self.exits.of_exit(index, size), teacher, self.cells.valid(grid(teacher)))
 
     def _feature(self, index: int) -> Tensor:
-        teacher, student = (losses.full_precision(self.features[i]) for i in (0, index))
+        teacher, student = (full_precision(self.features[i]) for i in (0, index))
         size = common_grid(teacher, student)
         return losses.feature_loss(
             average_cells(student, size), average_cells(teacher.detach(), size), self.cells.valid(size)
@@ -159,53 +180,101 @@ class Step:
 
     # --- shared between terms ---
 
-    def _compared(self, index: int) -> Tensor:
-        """The logits with which an exit takes part in self-regulation."""
-        if index < self.last or self.at_label_resolution:
-            return self.maps[index]
-        own = self.maps[index] if self.own_map is None else self.own_map
-        exits = self.maps[: self.last]
-        finest = max((grid(class_map) for class_map in exits), key=lambda size: size[0] * size[1], default=grid(own))
-        return self._averaged(index, own, (min(own.shape[2], finest[0]), min(own.shape[3], finest[1])))
+    def _compared_output(self, own_map: Tensor | None) -> Tensor:
+        """The logits with which the own output takes part in self-regulation."""
+        own = self.maps[self.last] if own_map is None or self.at_label_resolution else own_map
+        sizes = [grid(class_map) for class_map in self.maps[: self.last]]
+        finest = max(sizes, key=lambda size: size[0] * size[1], default=grid(own))
+        size = min(own.shape[2], finest[0]), min(own.shape[3], finest[1])
+        return own if grid(own) == size else average_cells(full_precision(own), size)
 
-    def _averaged(self, index: int, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        if (index, size) not in self._logits:
-            with torch.enable_grad():
-                self._logits[index, size] = average_cells(logits, size)
-        return self._logits[index, size]
+    def _common_grid(self, teacher: int, student: int) -> Size:
+        return common_grid(self.exits.maps[teacher], self.exits.maps[student])
 
-    def _log_probabilities(self, index: int, size: tuple[int, int], temperature: float) -> Tensor:
-        key = (index, size, temperature)
-        if key not in self._log_p:
-            logits = self._averaged(index, self._compared(index), size)
-            with torch.enable_grad():
-                logits = logits if temperature == 1.0 else logits / temperature
-                self._log_p[key] = logits.log_softmax(dim=1)
-        return self._log_p[key]
+    def _known(self) -> Tensor:
+        """The images whose classes are known, (N,) bool: those with tags, or with a valid pixel."""
+        if self.image_labels is not None:
+            return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
+        return self.cells.presence().amax(dim=1) > 0
 
-    def _cell_cross_entropy(self, index: int, size: tuple[int, int], temperature: float) -> Tensor:
-        key = (index, size, temperature)
-        if key not in self._cross_entropy:
-            log_p = self._log_probabilities(index, size, temperature)
-            self._cross_entropy[key] = losses.cell_cross_entropy(log_p, self.cells.counts(size))
-        return self._cross_entropy[key]
+    def _cell_cross_entropy(self, size: Size, temperature: float) -> Tensor:
+        if (size, temperature) not in self._cross_entropy:
+            log_p = self.exits.on_grid(size, temperature)
+            self._cross_entropy[size, temperature] = losses.cell_cross_entropy(log_p, self.cells.counts(size))
+        return self._cross_entropy[size, temperature]
 
-    def _label_windows(self, size: tuple[int, int]) -> LabelWindows:
-        if size not in self._windows:
-            pairs = zip(size, grid(self.labels), strict=True)
-            cells = [(of, self.options.local_presence_window * of / pixels) for of, pixels in pairs]
-            rows, columns = (min(of, max(2, round(across))) for of, across in cells)
-            self._windows[size] = as_windows(self.cells.counts(size), (rows, columns))
-        return self._windows[size]
+    def _distilling(self) -> list[int]:
+        """The teachers whose class maps are distilled."""
+        options = self.options
+        teachers = {0: options.sr_f_weight > 0 and options.variant != "feature", self.last: options.sr_l_weight > 0}
+        return [index for index, teaches in teachers.items() if teaches]
 
-    def _teacher(self, index: int, size: tuple[int, int]) -> Teacher:
-        if (index, size) not in self._teachers:
-            own = grid(self._compared(index))
-            with torch.no_grad():
-                log_q = self._log_probabilities(index, own, self.options.temperature)
-                if size != own:
-                    probabilities = average_cells(self._teacher(index, own).probabilities, size)
-                    log_q = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-            counts = self.cells.counts(size) if self.options.variant == "verified" else None
-            self._teachers[index, size] = losses.as_teacher(log_q, counts)
-        return self._teachers[index, size]
+    def _teacher(self, size: Size) -> Teacher:
+        """The teachers on one grid, beside which the exits of that grid stand: (teachers, 1, N, K, h, w)."""
+        if not self._teachers:
+            sizes = list(self.exits.exits)
+            # all cells of all grids as one column, cut into the grids' maps again
+            column = self._column_of_teachers(sizes)
+            cells = [len(self.labels) * math.prod(of) for of in sizes]
+            fields = [torch.split(field, cells, dim=-2) for field in column if field is not None]
+            for of, *parts in zip(sizes, *fields, strict=True):
+                maps = [part.view(*part.shape[:-2], len(self.labels), *of) for part in parts]
+                self._teachers[of] = Teacher(maps[0].movedim(1, 2)[:, None], *(part[:, None] for part in maps[1:]))
+        return self._teachers[size]
+
+    @torch.no_grad()
+    def _column_of_teachers(self, sizes: list[Size]) -> Teacher:
+        by_grid: dict[Size, list[int]] = {}
+        for index in self._distilling():
+            by_grid.setdefault(grid(self.exits.maps[index]), []).append(index)
+        log_q = torch.cat([self._rows_of_teachers(indices, own, sizes) for own, indices in by_grid.items()])
+        counts = self.cells.rows(sizes).T[..., None] if self.options.variant == "verified" else None
+        return losses.as_teacher(log_q.transpose(1, 2)[..., None], counts)
+
+    def _rows_of_teachers(self, indices: list[int], own: Size, sizes: list[Size]) -> Tensor:
+        """log q of teachers that share their own grid, averaged over the cells of every grid: (teachers, cells, K)."""
+        log_q = torch.stack([self.exits.of_exit(index, own, self.options.temperature) for index in indices])
+        rows = {own: log_q.movedim(2, -1).flatten(1, 3)}
+        others = [size for size in sizes if size != own]
+        if others:
+            q = log_q.exp().flatten(0, 1)
+            averaged = [average_cells(q, size).movedim(1, -1).reshape(len(log_q), -1, q.shape[1]) for size in others]
+            log_averaged = torch.cat(averaged, dim=1).clamp_min(torch.finfo(q.dtype).tiny).log()
+            rows |= dict(zip(others, torch.split(log_averaged, [of.shape[1] for of in averaged], dim=1), strict=True))
+        return torch.cat([rows[size] for size in sizes], dim=1)
+
+    def _valid_pixels(self, *, weighted: bool = False) -> Tensor:
+        """What the sums over a batch's cells are divided by."""
+        if weighted and self.class_weights is not None:
+            return losses.divisor(self.cells.valid_pixels(weighted=True), self.image_logits.dtype)
+        if self._divisor is None:
+            self._divisor = losses.divisor(self.cells.valid_pixels(), self.image_logits.dtype)
+        return self._divisor
+
+    def _label_windows(self) -> list[LabelWindows]:
+        """What occurs in the windows of every grid; grids that cut the image into the same windows share the answer."""
+        known: dict[tuple[float, ...], Tensor] = {}
+        found = []
+        pixels = grid(self.labels)
+        for size in self.exits.exits:
+            window = self._window(size)
+            nests = all(of % cells == 0 for of, cells in zip(pixels, size, strict=True))
+            # sides and steps in pixels; a grid whose cells differ in size shares with none
+            of_cells = (*window, window[0] // 2, window[1] // 2)
+            key = tuple(cells * of / side for cells, of, side in zip(of_cells, pixels * 2, size * 2, strict=True))
+            key = key if nests else (*key, *size)
+            windows = as_windows(self.cells.counts(size), window, known.get(key))
+            known[key] = windows.classes
+            found.append(windows)
+        return found
+
+    def _window(self, size: Size) -> Size:
+        """Rows and columns of a window of local presence, in cells of a grid."""
+        rows, columns = (
+            min(cells, max(2, round(self.options.local_presence_window * cells / of)))
+            for cells, of in zip(size, grid(self.labels), strict=True)
+        )
+        return rows, columns
+
+    def _stacked(self, values: list[Tensor]) -> Tensor:
+        return torch.stack(values) if values else self.image_logits.new_zeros(0)

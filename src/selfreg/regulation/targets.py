@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,18 +23,27 @@ def class_counts(
     Pixel row y lies in the cell row floor(y h / H), so that each pixel counts in exactly one cell whatever the sizes.
     Void counts nowhere. pixel_weights: (N, H, W), what each pixel counts instead of 1.
     """
+    valid = labels != ignore_index
+    weights = valid.float() if pixel_weights is None else valid * pixel_weights.float()
+    # Classes innermost, as in channels-last class maps. Void counts 0 times in class 0: no masked copy of the labels.
+    cells, classes = _cells_of_pixels(labels * valid, size)
+    index = cells * num_classes + classes
+    counts = torch.zeros(labels.shape[0] * size[0] * size[1] * num_classes, device=labels.device)
+    counts.scatter_add_(0, index.view(-1), weights.view(-1))
+    return counts.view(-1, *size, num_classes).movedim(-1, 1)
+
+
+def _cells_of_pixels(labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The number of each pixel's cell among all cells of the batch, and the labels, in shapes that broadcast."""
     batch, height, width = labels.shape
-    rows = _cells(height, size[0], labels.device)
-    columns = _cells(width, size[1], labels.device)
+    rows, columns = size
+    if height % rows == 0 and width % columns == 0:
+        cells = torch.arange(batch * rows * columns, device=labels.device).view(batch, rows, 1, columns, 1)
+        return cells, labels.view(batch, rows, height // rows, columns, width // columns)
     images = torch.arange(batch, device=labels.device).view(-1, 1, 1)
-    # Void goes to a class K of its own, which is dropped: branch-free, and no masked copy of the labels.
-    classes = labels.masked_fill(labels == ignore_index, num_classes)
-    index = ((images * (num_classes + 1) + classes) * size[0] + rows.view(1, -1, 1)) * size[1] + columns
-    counts = torch.zeros(batch * (num_classes + 1) * size[0] * size[1], device=labels.device)
-    ones = torch.ones((), device=labels.device).expand(labels.numel())
-    weights = ones if pixel_weights is None else pixel_weights.reshape(-1).float()
-    counts.scatter_add_(0, index.view(-1), weights)
-    return counts.view(batch, num_classes + 1, *size)[:, :num_classes]
+    row = torch.arange(height, device=labels.device).view(-1, 1) * rows // height
+    column = torch.arange(width, device=labels.device) * columns // width
+    return (images * rows + row) * columns + column, labels
 
 
 def class_fractions(counts: Tensor) -> Tensor:
@@ -68,6 +80,9 @@ class CellLabels:
         self.confidence = confidence
         self.class_weights = class_weights
         self._counts: dict[tuple[int, int], Tensor] = {}
+        self._rows: Tensor | None = None
+        self._image_counts: Tensor | None = None
+        self._presence: Tensor | None = None
 
     def counts(self, size: tuple[int, int]) -> Tensor:
         """Pixels (by confidence) of each class in each cell, (N, K, h, w) float32."""
@@ -90,10 +105,34 @@ class CellLabels:
         counts = self.counts(size)
         return counts if self.class_weights is None else counts * self.class_weights.view(1, -1, 1, 1)
 
+    def rows(self, sizes: Iterable[tuple[int, int]]) -> Tensor:
+        """Counts of the cells of several grids, one after the other, (cells, K); asked for once, by all who need it."""
+        if self._rows is None:
+            # finest first: coarser grids add up its cells
+            for size in sorted(sizes, key=math.prod, reverse=True):
+                self.counts(size)
+            self._rows = torch.cat([self.counts(size).movedim(1, -1).flatten(0, -2) for size in sizes])
+        return self._rows
+
+    def valid_pixels(self, *, weighted: bool = False) -> Tensor:
+        """Valid pixels of the batch (by confidence, and by class weight if asked for), a scalar: of whichever grid."""
+        if weighted and self.class_weights is not None:
+            return (self._of_images().sum(dim=0) * self.class_weights).sum()
+        return self._of_images().sum()
+
+    def presence(self) -> Tensor:
+        """Which classes occur in each image, (N, K) float32 of 0 and 1; in pixels of whatever confidence."""
+        if self._presence is None and self.confidence is None and self._counts:
+            self._presence = self._of_images().clamp(max=1)
+        elif self._presence is None:
+            self._presence = class_presence(self.labels, self.num_classes, ignore_index=self.ignore_index)
+        return self._presence
+
+    def _of_images(self) -> Tensor:
+        if self._image_counts is None:
+            self._image_counts = next(iter(self._counts.values())).sum(dim=(2, 3))
+        return self._image_counts
+
     def valid(self, size: tuple[int, int]) -> Tensor:
         """Valid pixels (by confidence) in each cell, (N, h, w) float32."""
         return self.counts(size).sum(dim=1)
-
-
-def _cells(pixels: int, cells: int, device: torch.device) -> Tensor:
-    return torch.arange(pixels, device=device) * cells // pixels
