@@ -1,18 +1,31 @@
 """What a configuration names, opened: its splits of data, its network, its input statistics."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from selfreg.config import Config
-from selfreg.data import Source, open_pseudo_labels
+from selfreg.config import Config, DataConfig
+from selfreg.data import ImageFormat, Source, open_pseudo_labels
 from selfreg.data.kinds import TAGGED_KINDS, open_source
-from selfreg.networks import build_network, preprocessing
+from selfreg.networks import adapt_input, build_network, preprocessing
 
 
 def open_split(config: Config, split: str) -> Source:
     """A split of the configured data. Raises ValueError for data that are not as they should be."""
     data = config.data
-    return open_source(data.kind, data.root, split, **data.options)
+    return open_source(data.kind, data.root, split, **source_options(data))
+
+
+def image_format(data: DataConfig) -> ImageFormat:
+    """Bands and range of the configured images."""
+    return ImageFormat(data.bands, data.range, data.shown_bands)
+
+
+def source_options(data: DataConfig) -> dict[str, Any]:
+    """The options with which `open_source` opens the configured data."""
+    given = image_format(data)
+    return {**data.options, **({} if given == ImageFormat() else {"image_format": given})}
 
 
 def open_training_split(config: Config) -> Source:
@@ -33,11 +46,13 @@ def open_tagged_split(config: Config) -> Source:
         raise ValueError(
             f"data.kind {data.kind} has no image-level tags to read without masks: use {', '.join(TAGGED_KINDS)}"
         )
-    return open_source(data.kind, data.root, data.train_split, **{**data.options, "tags_only": True})
+    return open_source(data.kind, data.root, data.train_split, **{**source_options(data), "tags_only": True})
 
 
-def input_statistics(config: Config) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def input_statistics(config: Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the input: the configured ones, or those of the network's pretrained weights."""
+    if config.data.mean is not None and config.data.std is not None:
+        return config.data.mean, config.data.std
     mean, std = preprocessing(config.network.name, pretrained=config.network.pretrained, **config.network.options)
     return config.data.mean or mean, config.data.std or std
 
@@ -46,4 +61,5 @@ def build_from_config(config: Config, num_classes: int, *, pretrained: bool = Tr
     """The plain network, its first weights drawn from the seed; `pretrained=False` leaves pretrained weights out."""
     torch.manual_seed(config.seed)
     weights = config.network.pretrained if pretrained else False
-    return build_network(config.network.name, num_classes, pretrained=weights, **config.network.options)
+    network = build_network(config.network.name, num_classes, pretrained=weights, **config.network.options)
+    return network if config.data.bands == 3 else adapt_input(network, config.data.bands)

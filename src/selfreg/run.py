@@ -54,8 +54,8 @@ class RunInfo:
 
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -64,8 +64,10 @@ class RunInfo:
         Labels(self.class_names)  # raises for names that are not valid
         if len(self.palette) != 256 or not all(0 <= value <= 255 for colour in self.palette for value in colour):
             raise ValueError("palette: 256 colours [red, green, blue] of 0..255 are needed")
-        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or not self.std or min(self.std) <= 0:
             raise ValueError(f"mean {self.mean} and std {self.std} must be finite numbers, std above 0")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean {self.mean} and std {self.std} must have one number for each band")
 
     @property
     def num_classes(self) -> int:

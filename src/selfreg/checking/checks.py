@@ -8,7 +8,7 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
-from selfreg.checking.classes import find_label_problems, summarise_split
+from selfreg.checking.classes import find_label_faults, find_label_problems, summarise_split
 from selfreg.checking.duplicates import find_duplicates
 from selfreg.checking.findings import DataReport, Finding
 from selfreg.checking.inspection import Item, inspect_item, lost_item
@@ -74,7 +74,7 @@ def check_data(
     if labels is not None:
         summaries = {split: summarise_split(found, labels.num_classes) for split, found in of_split.items()}
         if not options.get("tags_only"):
-            findings += find_label_problems(of_split, summaries, labels)
+            findings += [*find_label_faults(of_split, labels), *find_label_problems(of_split, summaries, labels)]
     findings.sort(key=lambda finding: finding.level)
     tree = [] if root is None else list_tree(Path(root).expanduser())
     return DataReport(kind, None if root is None else str(root), labels, summaries, findings, items, tree, sources)

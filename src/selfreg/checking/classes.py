@@ -6,6 +6,7 @@ import numpy as np
 
 from selfreg.checking.findings import Finding, SplitSummary
 from selfreg.checking.inspection import SIZE_EDGES, Item
+from selfreg.data.label_counts import label_fault
 from selfreg.data.labels import IGNORE_INDEX, Labels
 
 VOID_SHARE = 0.03
@@ -38,6 +39,21 @@ def summarise_split(items: Sequence[Item], num_classes: int) -> SplitSummary:
         tuple(images[:num_classes].tolist()),
         tuple(tuple(row) for row in objects[:num_classes].tolist()),
     )
+
+
+def find_label_faults(items: Mapping[str, Sequence[Item]], labels: Labels) -> list[Finding]:
+    """Splits whose labels cannot be meant, such as misread binary masks: errors."""
+    findings = []
+    for split, found in items.items():
+        pixels = np.zeros(256, dtype=np.int64)
+        for item in found:
+            for value, count in item.pixels.items():
+                pixels[value] += count
+        fault = label_fault(pixels, labels, split) if pixels.any() else None
+        # a mask that is void throughout is a finding of its own
+        if fault is not None and pixels[: labels.num_classes].any():
+            findings.append(Finding("error", "split", split, None, fault))
+    return findings
 
 
 def find_label_problems(

@@ -15,7 +15,7 @@ from selfreg.data.camvid import CAMVID_LABELS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
 from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.masks import ColourMaskError
-from selfreg.data.reading import RGB, is_turned, read_image
+from selfreg.data.reading import image_format_of, is_turned, read_image
 from selfreg.data.source import Files, HasFiles, Pair, Source
 from selfreg.data.voc import VOC_LABELS
 from selfreg.messages import one_line
@@ -101,9 +101,10 @@ def _inspect(source: Source, split: str, index: int) -> Item:
     try:
         pair = source.read(index)
     except ValueError as error:
-        faults = _explain(error, files, source.labels)
+        faults = _explain(error, files, source)
         return Item(split, source.ids[index], image, mask, faults, index=index)
-    small = Image.fromarray(RGB.to_rgb(pair.image)).convert("L").resize((32, 32), Image.Resampling.BOX)
+    shown = image_format_of(source).to_rgb(pair.image)
+    small = Image.fromarray(shown).convert("L").resize((32, 32), Image.Resampling.BOX)
     return Item(
         split,
         source.ids[index],
@@ -183,18 +184,23 @@ def guess_palette(path: Path, labels: Labels) -> str | None:
     return None
 
 
-def _explain(error: ValueError, files: Files | None, labels: Labels) -> tuple[str, ...]:
+_COLOUR_REMEDY = (
+    "save class indices as an 8-bit grey or palette PNG, or give the colour of every class in `palette` of labels.json"
+)
+
+
+def _explain(error: ValueError, files: Files | None, source: Source) -> tuple[str, ...]:
     """The fault that stopped the reading, told in full, and the image's own fault if it has one too."""
     faults = [str(error)]
     if files is None:
         return tuple(faults)
     if files.mask is not None and isinstance(error, ColourMaskError):
         with contextlib.suppress(ValueError):  # a mask that is damaged too: what stopped the reading is told
-            name = guess_palette(files.mask, labels)
+            name = guess_palette(files.mask, source.labels)
             known = f"those of {name}" if name else "of no known palette"
-            faults = [f"{files.mask}: a colour mask ({known}): save class indices as an 8-bit grey or palette PNG"]
+            faults = [f"{files.mask}: a colour mask ({known}): {_COLOUR_REMEDY}"]
     try:
-        read_image(files.image)
+        read_image(files.image, image_format_of(source))
     except ValueError as fault:
         if str(fault) not in faults:
             faults.append(str(fault))

@@ -15,11 +15,11 @@ from selfreg.checking.checks import check_data
 from selfreg.checking.findings import DataReport, SplitSummary
 from selfreg.checking.inspection import Item
 from selfreg.config import load_config
-from selfreg.data import read_image
+from selfreg.data import image_format_of, read_image
 from selfreg.data.kinds import guess_kind
-from selfreg.data.reading import RGB
 from selfreg.files import write_json
 from selfreg.messages import printable
+from selfreg.opening import source_options
 from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
 
 _SHOWN_GROUPS = 20
@@ -43,7 +43,7 @@ def check(
     root: Path | None = target
     if target.is_file():
         data = load_config(target, overrides).data
-        kind, root, options = data.kind, data.root, data.options
+        kind, root, options = data.kind, data.root, source_options(data)
         splits = splits or list(dict.fromkeys((data.train_split, data.val_split)))
     elif overrides:
         raise ValueError("--set changes a configuration; give one instead of a folder")
@@ -115,8 +115,10 @@ def _sample(report: DataReport, item: Item, messages: list[str]) -> Sample:
     """An item with its pictures: image and mask where they fit, else each by itself as far as it can be read."""
     faults, warnings = (messages, []) if item.faults else ([], messages)
     if not item.faults:
-        pair = report.sources[item.split].read(item.index)
-        return Sample(item.image_id, RGB.to_rgb(pair.image), pair.mask, faults, warnings)
+        source = report.sources[item.split]
+        pair = source.read(item.index)
+        image = image_format_of(source).to_rgb(pair.image)
+        return Sample(item.image_id, image, pair.mask, faults, warnings)
     return Sample(item.image_id, _picture(item.image), None, faults, warnings, stored_mask=_picture(item.mask))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.comparison.compare import Comparison
-from selfreg.data import Pair
+from selfreg.data import Pair, image_format_of
 from selfreg.evaluation import FailureCase, failure_cases
 from selfreg.inference.scoring import read_prediction
 from selfreg.report.content import Case, CaseKind
@@ -67,7 +67,7 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
         gain = coverages[-1] - coverages[0] if len(maps) > 1 else 1 - coverages[0]
         yield Case(
             image_id=comparison.source.ids[index],
-            image=pair.image,
+            image=image_format_of(comparison.source).to_rgb(pair.image),
             label=pair.mask,
             predictions=maps,
             kind=_KINDS[failure.kind],
@@ -99,7 +99,7 @@ def _overview(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
     right = [float(((prediction == pair.mask) & valid).sum() / pixels) for prediction in maps]
     return Case(
         image_id=comparison.source.ids[index],
-        image=pair.image,
+        image=image_format_of(comparison.source).to_rgb(pair.image),
         label=pair.mask,
         predictions=maps,
         kind="overview",

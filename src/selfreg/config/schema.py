@@ -16,8 +16,10 @@ from selfreg.config.weak import CamConfig, ClassifierConfig, PseudoConfig, Refin
 class DataConfig(Section):
     """Which images and labels, and how they are cut for training.
 
-    Sizes are (height, width) in pixels; `scale` is the range of the random zoom; `mean` and `std` are per channel for
-    images in [0, 1] and default to those of the network's pretrained weights. `pseudo` is a folder that `selfreg
+    Sizes are (height, width) in pixels; `scale` is the range of the random zoom. `bands` is the number of bands of the
+    images, `range` the values on disk that become 0 and 1 (needed for more than 8 bits), `shown_bands` the bands that
+    pages show as red, green and blue. `mean` and `std` have one number per band, for values in [0, 1]; for three bands
+    they default to those of the network's pretrained weights. `pseudo` is a folder that `selfreg
     pseudo` filled: the training masks come from there, the image-level labels from the tags of the data; `confidence`
     lets each pixel count as much as its pseudo mask was sure of it. Crops are rotated by up to `rotation` degrees
     either way. `augmentation` is `package.module:factory`, code of your own (see `selfreg.data.augmentation`).
@@ -37,13 +39,32 @@ class DataConfig(Section):
     rotation: float = Field(default=0.0, ge=0, le=180)
     colour: float = Field(default=0.25, ge=0, le=1)
     augmentation: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    bands: int = Field(default=3, ge=1)
+    range: tuple[float, float] | None = None
+    shown_bands: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _ranges(self) -> "DataConfig":
         if min(self.crop_size) < 16:
             raise ValueError(f"crop_size {self.crop_size} is too small; use at least 16 x 16")
+        for name, values in {"mean": self.mean, "std": self.std}.items():
+            if values is None and self.bands != 3:
+                raise ValueError(
+                    f"{name} is not set: with bands: {self.bands} give mean and std, {self.bands} numbers each, for "
+                    "values in 0..1"
+                )
+            if values is not None and len(values) != self.bands:
+                raise ValueError(f"{name} has {len(values)} numbers: give {self.bands}, one per band (data.bands)")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range {self.range} must be (lowest, highest) with lowest < highest")
+        if self.shown_bands is not None and not all(0 <= band < self.bands for band in self.shown_bands):
+            raise ValueError(f"shown_bands {self.shown_bands} must be three indices of 0..{self.bands - 1}")
+        if (self.bands != 3 or self.range is not None or self.shown_bands is not None) and self.kind != "folder":
+            raise ValueError(
+                f"bands, range and shown_bands are for data.kind: folder; {self.kind} has 8-bit RGB images"
+            )
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be above 0: images are divided by it")
         if not 0 < self.scale[0] <= self.scale[1]:

@@ -8,9 +8,9 @@ from selfreg.data.labels import IGNORE_INDEX, Labels, full_palette, voc_palette
 from selfreg.data.loader import Draw, EvaluationSet, SeededSampler, TrainingSet, collate_padded
 from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs
-from selfreg.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
+from selfreg.data.pixels import IMAGENET_MEAN, IMAGENET_STD, full_scale, normalise
 from selfreg.data.pseudo_labels import PseudoLabels, open_pseudo_labels
-from selfreg.data.reading import ImageFormat, read_image, read_pair
+from selfreg.data.reading import ImageFormat, image_format_of, read_image, read_pair
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Pair, Source
 from selfreg.data.transforms import TrainingTransform
@@ -36,7 +36,9 @@ __all__ = [
     "collate_padded",
     "find_splits",
     "full_palette",
+    "full_scale",
     "guess_kind",
+    "image_format_of",
     "in_class_order",
     "index_table",
     "normalise",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels
+from selfreg.data.reading import image_format_of
 from selfreg.data.source import HasConfidence, HasFiles, HasTags, HasUnreadFiles, Pair, Source
 
 
@@ -30,6 +31,7 @@ class ReorderedClasses:
         background = None if source.labels.background is None else int(self._table[source.labels.background])
         self.labels = Labels(tuple(class_names), IGNORE_INDEX, palette, background)
         self.ids: Sequence[str] = source.ids
+        self.image_format = image_format_of(source)
         # set only where the source has them: a source is asked for its abilities by these names
         if isinstance(source, HasFiles):
             self.files = source.files

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selfreg.data import hints
 from selfreg.data.label_files import read_label_file
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.listing import IMAGE_SUFFIXES, Listing, list_beside, list_files, warn_of
+from selfreg.data.listing import IMAGE_SUFFIXES, Listing, list_beside, list_files, walk, warn_of
 from selfreg.data.masks import MaskReader, value_table
 from selfreg.data.reading import RGB, ImageFormat, read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair, UnreadFile
@@ -154,9 +154,10 @@ class Folder:
         if self._mask_folder == folder:
             images, masks = list_beside(folder, IMAGE_SUFFIXES, self._masks.suffix)
         else:
+            if not self.tags_only and any(walk(folder)):
+                hints.require_masks(self._mask_folder, self.root, split)
             images, masks = list_files(folder, IMAGE_SUFFIXES, "an image"), Listing({}, [])
             if images.files and not self.tags_only:
-                hints.require_masks(self._mask_folder, self.root, split)
                 masks = list_files(self._mask_folder, MASK_SUFFIXES, "a mask", ending=self._masks.suffix)
         if not images.files:
             raise ValueError(f"{folder}: the split is empty: put images there ({', '.join(IMAGE_SUFFIXES)})")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from selfreg.data.labels import Labels
 from selfreg.data.masks import read_indices, read_mask
-from selfreg.data.reading import read_image_of_mask
+from selfreg.data.reading import image_format_of, read_image_of_mask
 from selfreg.data.source import Files, HasFiles, HasTags, Pair, Source
 
 MASK_FOLDER = "pseudo"
@@ -53,7 +53,8 @@ class PseudoLabels:
     def read(self, index: int) -> Pair:
         """The image and its pseudo mask, 255 where nothing is certain (errors: see `read_pair`)."""
         path = self._mask_path(self.ids[index])
-        return read_image_of_mask(self._source.files(index).image, read_mask(path, self.labels), path)
+        mask = read_mask(path, self.labels)
+        return read_image_of_mask(self._source.files(index).image, mask, path, image_format_of(self._source))
 
     def tags(self, index: int) -> NDArray[np.float32]:
         """(K,) float32: 1 for each class that the image is tagged with, and for background, which every image has."""

@@ -13,7 +13,7 @@ from selfreg.data.bands import is_deep, is_tiff, read_tiff, read_values, tiff_or
 from selfreg.data.labels import Labels
 from selfreg.data.masks import read_mask
 from selfreg.data.pictures import Refused, load, opened, orientation, refusing
-from selfreg.data.source import Pair
+from selfreg.data.source import Pair, Source
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _STRIP = 2**24
@@ -57,6 +57,12 @@ class ImageFormat:
 
 RGB = ImageFormat()
 """Pictures of three bands and 8 bits."""
+
+
+def image_format_of(source: Source) -> ImageFormat:
+    """Bands and range of the images of a source; 8-bit RGB unless it says otherwise (`image_format`)."""
+    found = getattr(source, "image_format", RGB)
+    return found if isinstance(found, ImageFormat) else RGB
 
 
 def read_image(path: Path, image_format: ImageFormat = RGB, *, upright: bool = True) -> NDArray[Any]:

@@ -52,7 +52,7 @@ def export_run(
 ) -> Parity:
     """Export a run's network to `path`, check it at sizes that it was not exported at, and only then leave it there.
 
-    Input `image`: float32 (N, 3, H, W), normalised with the mean and std of `run.json`; N, H and W are free, H and W
+    Input `image`: float32 (N, C, H, W), normalised with the mean and std of `run.json`; N, H and W are free, H and W
     multiples of 32. Output `logits`: float32 (N, K, H, W). Class names, mean and std are stored in the file.
 
     Raises ValueError where a package is missing, the network cannot be exported, or the file computes something else.
@@ -61,17 +61,18 @@ def export_run(
         raise ValueError(f"--format {format}: use onnx or torch-export")
     run = Run.open(folder, allow_code=allow_code)
     info = run.info()
+    metadata = _metadata(info, run.config().data.range)
     network = _Logits(run.network(which)).eval()
-    program = _export_program(with_fixed_padding(network))
+    program = _export_program(with_fixed_padding(network), len(info.mean))
     with whole_file(path) as temporary:
         if format == "onnx":
-            _write_onnx(program, temporary, info)
+            _write_onnx(program, temporary, metadata)
             compute = _onnx_session(temporary)
         else:
-            extra = {"selfreg.json": _metadata(info)}
+            extra = {"selfreg.json": metadata}
             torch.export.save(program, temporary, extra_files=extra)
             compute = torch.export.load(temporary).module()
-        parity = _compare(network, compute)
+        parity = _compare(network, compute, len(info.mean))
         if parity.max_difference > TOLERANCE or parity.agreement < 0.999:
             raise ValueError(
                 f"{path}: not written: the exported network differs by {parity.max_difference:.2g} from the trained "
@@ -122,11 +123,11 @@ def _plain_convolution(convolution: nn.Conv2d) -> nn.Conv2d:
     return plain
 
 
-def _export_program(network: nn.Module) -> ExportedProgram:
+def _export_program(network: nn.Module, bands: int) -> ExportedProgram:
     batch, rows, columns = Dim("batch", max=1024), Dim("rows", max=1024), Dim("columns", max=1024)
     shape = {"image": {0: batch, 2: SIDE_MULTIPLE * rows, 3: SIDE_MULTIPLE * columns}}
     # sizes unlike each other and unlike 1, so that none of them is taken for a constant
-    example = torch.zeros(2, 3, 3 * SIDE_MULTIPLE, 4 * SIDE_MULTIPLE)
+    example = torch.zeros(2, bands, 3 * SIDE_MULTIPLE, 4 * SIDE_MULTIPLE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -137,7 +138,7 @@ def _export_program(network: nn.Module) -> ExportedProgram:
         ) from error
 
 
-def _write_onnx(program: ExportedProgram, path: Path, info: RunInfo) -> None:
+def _write_onnx(program: ExportedProgram, path: Path, metadata: str) -> None:
     try:
         import onnx
         import onnxruntime  # noqa: F401
@@ -159,12 +160,12 @@ def _write_onnx(program: ExportedProgram, path: Path, info: RunInfo) -> None:
         raise ValueError("torch.onnx gave no program; export with --format torch-export")
     model = onnx_program.model_proto
     entry = model.metadata_props.add()
-    entry.key, entry.value = "selfreg", _metadata(info)
+    entry.key, entry.value = "selfreg", metadata
     onnx.save(model, str(path))
 
 
-def _metadata(info: RunInfo) -> str:
-    return json.dumps({"class_names": info.class_names, "mean": info.mean, "std": info.std})
+def _metadata(info: RunInfo, value_range: tuple[float, float] | None) -> str:
+    return json.dumps({"class_names": info.class_names, "mean": info.mean, "std": info.std, "range": value_range})
 
 
 def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:
@@ -174,11 +175,11 @@ def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda image: torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
 
 
-def _compare(network: nn.Module, compute: Callable[[Tensor], Tensor]) -> Parity:
+def _compare(network: nn.Module, compute: Callable[[Tensor], Tensor], bands: int) -> Parity:
     generator = torch.Generator().manual_seed(0)
     differences, agreements = [], []
     for height, width in _SIZES:
-        image = torch.randn(1, 3, height, width, generator=generator)
+        image = torch.randn(1, bands, height, width, generator=generator)
         with torch.inference_mode():
             expected, found = network(image), compute(image)
         differences.append(float((expected - found).abs().max()))

@@ -9,10 +9,12 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from selfreg.data import read_image
+from selfreg.data import ImageFormat, read_image
 from selfreg.data.pairs import leads_out
+from selfreg.data.reading import RGB
 from selfreg.files import whole_file
 from selfreg.inference.predictor import Predictor, predictor_of
+from selfreg.opening import image_format
 from selfreg.report.pictures import overlay as blend
 from selfreg.run import Run, Weights
 
@@ -64,26 +66,36 @@ def predict_images(
     palette: NDArray[np.uint8],
     *,
     overlay: bool = False,
+    image_format: ImageFormat = RGB,
     progress: Callable[[Sequence[Path]], Iterable[Path]] = lambda items: items,
 ) -> int:
     """Write `folder/NAME.png` for every image, and `folder/overlays/NAME.jpg` with `overlay`; return how many.
 
-    A mask has the image's own size, 8-bit class indices and the palette (256, 3) of the data set. Files are written
-    whole or not at all. Raises ValueError for an image that cannot be read; those before it are kept.
+    Images are read as `image_format` says. A mask has the image's own size, 8-bit class indices and the palette
+    (256, 3) of the data set. Files are written whole or not at all. Raises ValueError for an image that cannot be read;
+    those before it are kept.
     """
     for path in progress(images):
-        _predict_one(predictor, path, folder, palette, overlay)
+        _predict_one(predictor, path, folder, palette, overlay, image_format)
     return len(images)
 
 
-def _predict_one(predictor: Predictor, path: Path, folder: Path, palette: NDArray[np.uint8], overlay: bool) -> None:
+def _predict_one(
+    predictor: Predictor,
+    path: Path,
+    folder: Path,
+    palette: NDArray[np.uint8],
+    overlay: bool,
+    image_format: ImageFormat,
+) -> None:
     # a function of its own, so that nothing of one image is held while the next is read
-    image = read_image(path)
+    image = read_image(path, image_format)
     classes = predictor(image)
     save_index_png(folder / f"{path.stem}.png", classes, palette)
     if overlay:
         with whole_file(folder / "overlays" / f"{path.stem}.jpg") as temporary:
-            blended = blend(image, classes, palette, out=image if image.flags.writeable else None)
+            shown = image_format.to_rgb(image)
+            blended = blend(shown, classes, palette, out=shown if shown.flags.writeable else None)
             Image.fromarray(blended).save(temporary, quality=92)
 
 
@@ -133,5 +145,6 @@ def predict_with_run(
         out,
         run.info().palette_array(),
         overlay=overlay,
+        image_format=image_format(run.config().data),
         progress=lambda items: track(items, description="predicting", console=Console(stderr=True), transient=True),
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from selfreg.data import full_scale
 from selfreg.regulation import main_output
 from selfreg.run import Run, Weights
 
@@ -87,8 +88,8 @@ class Predictor:
         return logits
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The class map (H, W) uint8 of one image (H, W, 3) uint8."""
+    def __call__(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """The class map (H, W) uint8 of one image (H, W, C), uint8 or uint16."""
         result = np.empty(image.shape[:2], np.uint8)
         zoom = self._zoom(*image.shape[:2])
         for window in self._windows(*image.shape[:2]):
@@ -97,8 +98,8 @@ class Predictor:
         return result
 
     @torch.inference_mode()
-    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """The class probabilities (K, H, W) float16 of one image (H, W, 3) uint8; they sum to 1 at every pixel."""
+    def probabilities(self, image: NDArray[Any]) -> NDArray[np.float16]:
+        """The class probabilities (K, H, W) float16 of one image (H, W, C); they sum to 1 at every pixel."""
         result: NDArray[np.float16] | None = None
         zoom = self._zoom(*image.shape[:2])
         for window in self._windows(*image.shape[:2]):
@@ -139,9 +140,9 @@ class Predictor:
             rows, columns = (_side(*place, step, margin) for place in ((top, height), (left, width)))
             yield _Window(*zip(rows, columns, strict=True))
 
-    def _normalised(self, image: NDArray[np.uint8]) -> Tensor:
+    def _normalised(self, image: NDArray[Any]) -> Tensor:
         pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
-        return (pixels.float() / 255 - self.mean) / self.std
+        return (pixels.float() / full_scale(image) - self.mean) / self.std
 
     def _scores(self, image: Tensor, zoom: float) -> Tensor:
         """Logits (1, K, H, W) of a normalised image; with several views, the mean of their probabilities."""

@@ -3,6 +3,7 @@
 from selfreg.networks.build import Preprocessing, build_network, preprocessing, refuse_loading_options, runs_own_code
 from selfreg.networks.deeplab_v2 import DeepLabV2
 from selfreg.networks.hrnet import HRNetV2
+from selfreg.networks.input_bands import adapt_input
 from selfreg.networks.ocrnet import OCRNet
 from selfreg.networks.pretrained import load_backbone_weights
 from selfreg.networks.pyramid import PyramidNetwork
@@ -15,6 +16,7 @@ __all__ = [
     "Preprocessing",
     "PyramidNetwork",
     "SPGNet",
+    "adapt_input",
     "build_network",
     "load_backbone_weights",
     "preprocessing",

@@ -1,5 +1,6 @@
 """Reading the data once before training: what is wrong is found while nothing is lost, and classes are counted."""
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from rich.progress import track
 from torch import Tensor
 
 from selfreg.config import TrainingConfig
-from selfreg.data import Source
+from selfreg.data import Labels, Source
+from selfreg.data.label_counts import absent_classes, label_fault
 
 # reading more than this many pairs takes longer than a wrong one is worth; `selfreg check-data` reads all
 READ_AT_MOST = 5000
@@ -30,13 +32,14 @@ def survey(source: Source, description: str = "checking data") -> Survey:
     """Read every image and mask, or 5,000 evenly spaced ones where there are more.
 
     Raises:
-        ValueError: A file is missing, damaged, of another size or has a wrong label, as the source says.
+        ValueError: A file is missing, damaged, of another size or has a wrong label, as the source says, or
+            nothing can be learned from the labels (see `label_fault`).
     """
     step = -(-len(source) // READ_AT_MOST)
 
     def look(index: int) -> tuple[NDArray[np.int64], tuple[int, int]]:
         mask = source.read(index).mask
-        return np.bincount(mask.ravel(), minlength=256)[: source.labels.num_classes], (mask.shape[0], mask.shape[1])
+        return np.bincount(mask.ravel(), minlength=256), (mask.shape[0], mask.shape[1])
 
     indices = range(0, len(source), step)
     with ThreadPoolExecutor() as pool:
@@ -46,7 +49,20 @@ def survey(source: Source, description: str = "checking data") -> Survey:
         hidden = not console.is_terminal
         bar = track(results, description, total=len(indices), console=console, transient=True, disable=hidden)
         found = list(bar)
-    return Survey(np.sum([pixels for pixels, _ in found], axis=0), sorted({shape for _, shape in found}))
+    total: NDArray[np.int64] = np.sum([pixels for pixels, _ in found], axis=0)
+    _check_labels(total, source.labels, description.removeprefix("checking "))
+    return Survey(total[: source.labels.num_classes], sorted({shape for _, shape in found}))
+
+
+def _check_labels(pixels: NDArray[np.int64], labels: Labels, where: str) -> None:
+    """Refuse labels from which nothing can be learned, and warn of classes that never occur."""
+    fault = label_fault(pixels, labels, where)
+    if fault is not None:
+        raise ValueError(fault)
+    absent = absent_classes(pixels, labels)
+    if absent:
+        shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+        warnings.warn(f"{where}: {len(absent)} of {labels.num_classes} classes never occur: {shown}", stacklevel=3)
 
 
 def balanced_weights(pixels: NDArray[np.int64]) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.config import Config
-from selfreg.data import Labels, Pair, Source, read_image
+from selfreg.data import Labels, Pair, Source, image_format_of, read_image
 from selfreg.opening import open_tagged_split
 
 
@@ -47,7 +47,8 @@ class TaggedImages:
     def image(self, index: int) -> NDArray[np.uint8]:
         """The photograph at `index`, (H, W, 3) uint8."""
         source: Any = self.source
-        return read_image(source.files(index).image)
+        image_format = image_format_of(source)
+        return image_format.to_rgb(read_image(source.files(index).image, image_format))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -89,6 +90,8 @@ def open_tagged(config: Config) -> TaggedImages:
     Raises:
         ValueError: For data without tags, fewer than two foreground classes, or a split in which no image has a tag.
     """
+    if config.data.bands != 3:
+        raise ValueError(f"data.bands is {config.data.bands}: pseudo masks are made from images with 3 bands")
     source: Any = open_tagged_split(config)
     names = source.labels.class_names
     tags = np.stack([source.tags(index) for index in range(len(source))])
