@@ -263,6 +263,14 @@ class Run:
                     raise ValueError(f"{path}: cannot be read ({error}); the log is damaged") from None
         return values
 
+    def miou_by_depth(self) -> list[float]:
+        """Validation mIoU of each exit after the last epoch, shallow to deep, own output last; empty without exits."""
+        own = self.history("val/miou")
+        exits: list[float] = []
+        while values := self.history(f"val/miou_exit_{len(exits) + 1}"):
+            exits.append(values[max(values)])
+        return [*exits, own[max(own)]] if exits and own else []
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Record that training has ended, and its results."""
         write_json(self._summary_path, summary)

@@ -1,5 +1,7 @@
 """What a study says in its tables, in words and on its page, also where runs are missing."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from selfreg.config import Config
@@ -79,3 +81,11 @@ def test_plain_data_hold_no_nan() -> None:
     assert content["arms"]["full"]["measures"]["miou"] == {"mean": 0.59, "spread": None, "values": [0.59, None]}
     assert content["arms"]["lost"]["relative_cost"] is None
     assert content["differences"]["base"]["mea"]["missed_unit_rate"]["verdict"] == "worse"
+
+
+def test_the_page_draws_miou_by_depth_for_the_arms_that_have_exits() -> None:
+    result = study(arm("base", miou={0: 0.5}), replace(arm("mea", miou={0: 0.6}), miou_by_depth=(0.25, 0.5)))
+    curve = next(curve for curve in study_page(result, "command").curves if curve.title == "mIoU of every exit")
+    assert curve.x == (1.0, 2.0)
+    assert curve.lines == {"mea": (25.0, 50.0)}
+    assert result.to_json()["arms"]["mea"]["val_miou_by_depth"] == [0.25, 0.5]

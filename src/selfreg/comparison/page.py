@@ -21,6 +21,7 @@ from selfreg.evaluation import (
 )
 from selfreg.evaluation.measures import IN_VERDICT, Difference
 from selfreg.report.content import Curve, ImageRow, Number, Page, RunPair
+from selfreg.report.depth import depth_curve
 from selfreg.report.page import write_page
 from selfreg.run import Run
 
@@ -67,7 +68,7 @@ def write_comparison(
         confusion={side.name: np.array(side.summary["confusion_matrix"])[:, : labels.num_classes] for side in sides},
         images=_images(comparison),
         cases=choose_cases(comparison, limit),
-        curves=[_recall_curve(comparison), *_training_curves(comparison)],
+        curves=[_recall_curve(comparison), *_training_curves(comparison), *_depth_curve(comparison)],
         notes=[*notes, SMALL_PRINT],
         commands=commands,
     )
@@ -214,3 +215,7 @@ def _training_curves(comparison: Comparison) -> list[Curve]:
         return []
     lines = {name: tuple(_percent(history.get(epoch)) for epoch in epochs) for name, history in histories.items()}
     return [Curve("mIoU while training", "epoch", "mIoU, %", tuple(float(epoch + 1) for epoch in epochs), lines)]
+
+
+def _depth_curve(comparison: Comparison) -> list[Curve]:
+    return depth_curve({side.name: side.run.miou_by_depth() for side in comparison.sides if isinstance(side.run, Run)})

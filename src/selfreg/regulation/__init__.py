@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from selfreg.regulation.targets import class_counts as class_counts
     from selfreg.regulation.targets import class_fractions as class_fractions
     from selfreg.regulation.targets import class_presence as class_presence
+    from selfreg.regulation.watching import watch_regulation as watch_regulation
 
 _NAMES = {
     "exits": ("ClassMapExit", "CustomExit", "DenseExit", "ImageHead", "SeparableExit"),
@@ -64,6 +65,7 @@ _NAMES = {
     "tap": ("Tap",),
     "taps": ("Taps", "auxiliary_taps", "find_taps"),
     "targets": ("CellLabels", "class_counts", "class_fractions", "class_presence"),
+    "watching": ("watch_regulation",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)

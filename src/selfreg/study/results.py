@@ -18,12 +18,22 @@ from selfreg.study.intervals import PairedDifference, coverage_of, mean_and_spre
 
 @dataclass(frozen=True, eq=False)
 class ArmResult:
-    """One arm: scores by seed and measure (see `resampled_scores`), seconds of its uncut runs, val mIoU by epoch."""
+    """One arm.
+
+    Attributes:
+        arm: Its name and overrides.
+        scores: By seed and measure, see `resampled_scores`.
+        seconds: Training time of its uninterrupted runs, by seed.
+        curve: Validation mIoU by epoch, mean over seeds.
+        miou_by_depth: Validation mIoU of every exit after the last epoch, shallow to deep, the own output last, mean
+            over seeds; empty for an arm without exits.
+    """
 
     arm: StudyArm
     scores: Mapping[int, Mapping[str, Floats]]
     seconds: Mapping[int, float]
     curve: Mapping[int, float]
+    miou_by_depth: tuple[float, ...] = ()
 
     def value(self, measure: str, seed: int) -> float | None:
         """One measure of one run on the whole split; None where the run is missing or the measure not defined."""
@@ -116,6 +126,7 @@ class StudyResult:
             "seconds": [result.seconds.get(seed) for seed in self.seeds],
             "relative_cost": self.relative_cost(result),
             "val_miou_by_epoch": {str(epoch): value for epoch, value in result.curve.items()},
+            "val_miou_by_depth": list(result.miou_by_depth),
         }
 
 

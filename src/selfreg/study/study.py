@@ -151,7 +151,7 @@ def _measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun,
 def _arm_result(
     arm: StudyArm, planned: Sequence[PlannedRun], measured: Mapping[PlannedRun, dict[str, Floats]]
 ) -> ArmResult:
-    scores, seconds, curves = {}, {}, []
+    scores, seconds, curves, depths = {}, {}, [], []
     for each in planned:
         if each not in measured:
             continue
@@ -161,9 +161,11 @@ def _arm_result(
         if not summary.get("resumed"):
             seconds[each.seed] = float(summary["seconds"])
         curves.append(run.history("val/miou"))
+        depths.append(run.miou_by_depth())
     epochs = sorted({epoch for curve in curves for epoch in curve})
     curve = {epoch: float(np.mean([each[epoch] for each in curves if epoch in each])) for epoch in epochs}
-    return ArmResult(arm, scores, seconds, curve)
+    by_depth = tuple(float(np.mean(values)) for values in zip(*depths, strict=True))
+    return ArmResult(arm, scores, seconds, curve, by_depth)
 
 
 def _report(result: StudyResult, folder: Path, html: Path, console: Console, command: str) -> None:

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from selfreg.evaluation.measures import HEADLINES, Difference, Measure, verdict_in_words
 from selfreg.report.content import Curve
+from selfreg.report.depth import depth_curve
 from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage
 from selfreg.report.tables import Cell, TextTable, difference_cell, markdown_table, print_table
 from selfreg.study.intervals import PairedDifference, mean_and_spread
@@ -95,7 +96,7 @@ def study_page(result: StudyResult, command: str) -> StudyPage:
         subtitle=f"{result.num_images} images of the split {result.config.data.val_split}; seeds {seeds}",
         arms=tuple(each.arm.name for each in result.arms),
         measures=[*(_page_measure(result, measure) for measure in HEADLINES), _page_time(result)],
-        curves=_page_curves(result),
+        curves=_page_curves(result) + depth_curve({arm.arm.name: arm.miou_by_depth for arm in result.arms}),
         notes=in_words(result),
         commands=[command],
     )

@@ -16,11 +16,20 @@ from selfreg.config import Config
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
 from selfreg.messages import raised_in
-from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, auxiliary_taps, main_output, segmentation_loss
+from selfreg.regulation import (
+    ExitOutputs,
+    MultiExit,
+    SelfRegulation,
+    auxiliary_taps,
+    main_output,
+    segmentation_loss,
+    watch_regulation,
+)
 from selfreg.regulation.losses import mean_over_processes
 from selfreg.training.freezing import freeze
 from selfreg.training.losses import own_loss_of
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
+from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
 
 # what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
 AUXILIARY_WEIGHT = 0.4
@@ -60,9 +69,14 @@ class SegmentationTask(L.LightningModule):
         self.register_buffer("class_weights", None, persistent=False)
         self.set_class_weights(None)
         self.confusion = ConfusionMatrix(num_classes)
+        num_exits = len(self.model.taps) if isinstance(self.model, MultiExit) and self.regulated else 0
+        self.exit_scores = ExitScores(num_exits, num_classes)
         self.image_name: Callable[[int], str] = str
         """What people know the image of an index by."""
         self.skipped_batches = 0
+        # the exits are watched in the steps that are written to the logs, and in no others
+        self._watching = False
+        self._exit_logs: dict[str, Tensor] = {}
         self._left_out: list[tuple[Tensor, Tensor]] | None = None
         self._frozen = freeze(self.network, config.training.freeze)
 
@@ -115,7 +129,12 @@ class SegmentationTask(L.LightningModule):
         if not self.regulated:
             total = self._plain_loss(self._outputs(images), masks, confidence)
             return total, {"segmentation": total}
-        terms = self.objective(self._outputs(images), masks, progress, image_labels=tags, confidence=confidence)
+        outputs = self._outputs(images)
+        terms = self.objective(outputs, masks, progress, image_labels=tags, confidence=confidence)
+        self._exit_logs = {}
+        if self._watching:
+            regulation = watch_regulation(self.objective, outputs, masks, confidence=confidence)
+            self._exit_logs = exit_logs(terms, regulation)
         return terms.total, terms.raw()
 
     def _outputs(self, images: Tensor) -> Any:
@@ -138,6 +157,7 @@ class SegmentationTask(L.LightningModule):
         may_skip = self.config.training.skip_non_finite > 0
         # the forward pass has put such a batch into the statistics of batch norm already
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if may_skip else []
+        self._watching = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         total, raw = self.loss_of(batch, progress=self.global_step / max(self.total_steps, 1))
         if not self._is_finite_everywhere(total):
             self._skip_or_stop(batch, raw)
@@ -149,6 +169,7 @@ class SegmentationTask(L.LightningModule):
         self.log("loss", total.detach(), prog_bar=True, sync_dist=True)
         for name, value in raw.items():
             self.log(f"terms/{name}", value.detach(), prog_bar=self.regulated, sync_dist=True)
+        self.log_dict(self._exit_logs, sync_dist=True)
         return total
 
     def _share_of_step(self, batch: dict[str, Tensor]) -> Tensor:
@@ -221,9 +242,15 @@ class SegmentationTask(L.LightningModule):
         """Add one image to the confusion matrix, predicted as `selfreg evaluate` does, at its own resolution."""
         settings, short_side = self.config.validation.model_dump(), self.config.data.short_side
         # the images are normalised already
-        predictor = Predictor(self.network, (0.0,), (1.0,), short_side=short_side, device=None, **settings)
+        options = {"mean": (0.0,), "std": (1.0,), "short_side": short_side, "device": None, **settings}
+        predictors = None
+        if self.regulated and isinstance(self.model, MultiExit):
+            predictors = ExitPredictors(self.model, **options)
+        predictor = Predictor(self.network, **options) if predictors is None else predictors.own
         for image, mask in zip(batch["image"], batch["mask"], strict=True):
             self.confusion.update(predictor.class_map(image.unsqueeze(0)), mask)
+            if predictors is not None:
+                self.exit_scores.update(predictors, image, mask)
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and pixel accuracy of the whole split."""
@@ -231,6 +258,7 @@ class SegmentationTask(L.LightningModule):
         self.confusion.reset()
         self.log("val/miou", result["miou"], prog_bar=True)
         self.log("val/pixel_accuracy", result["pixel_accuracy"])
+        self.log_dict(self.exit_scores.compute())
 
     def configure_optimizers(self) -> Any:
         """Optimiser and per-step schedule."""

@@ -1,0 +1,27 @@
+"""The curve of mIoU by depth: how good every exit of a network is."""
+
+from collections.abc import Mapping, Sequence
+
+from selfreg.report.content import Curve
+
+
+def depth_curve(miou_by_depth: Mapping[str, Sequence[float]]) -> list[Curve]:
+    """Draw the mIoU of every exit against its depth.
+
+    Args:
+        miou_by_depth: For each run or arm the mIoU of its exits in [0, 1], shallow to deep, its own output last; empty
+            for one without exits.
+
+    Returns:
+        One curve, or none if no run has exits.
+    """
+    lines = {name: values for name, values in miou_by_depth.items() if values}
+    if not lines:
+        return []
+    depths = max(len(values) for values in lines.values())
+    # aligned at the own output, which every run has
+    padded = {
+        name: (*[None] * (depths - len(values)), *(100 * value for value in values)) for name, values in lines.items()
+    }
+    x = tuple(float(number) for number in range(1, depths + 1))
+    return [Curve("mIoU of every exit", "exit, the last one the network's output", "mIoU, %", x, padded)]
