@@ -57,7 +57,8 @@ def _compared(options: MethodOptions, outputs: ExitOutputs, label_grid: tuple[in
     """The logits with which every exit takes part in self-regulation, as in the training step."""
     *exits, own = (full_precision(class_map) for class_map in outputs.class_maps)
     if options.exit_resolution == "label":
-        return [losses.resize_logits(class_map, label_grid) for class_map in (*exits, own)]
+        corners = options.variant == "authors"  # as in their code
+        return [losses.resize_logits(class_map, label_grid, align_corners=corners) for class_map in (*exits, own)]
     if outputs.own_map is not None:
         own = full_precision(outputs.own_map)
     finest = max((grid(class_map) for class_map in exits), key=lambda size: size[0] * size[1])
