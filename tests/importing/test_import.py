@@ -115,7 +115,7 @@ def test_a_share_is_refused_where_the_export_has_the_split(
 ) -> None:
     exports.write_roboflow(tmp_path / "export")
     assert selfreg("import", tmp_path / "export", out, "--val", "0.3") == 2
-    assert "the export has one" in capsys.readouterr().err
+    assert "the export has one: leave them out" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -260,3 +260,68 @@ def test_a_turned_photograph_keeps_its_labels(tmp_path: Path, out: Path, labelle
     assert pair.image.shape[:2] == pair.mask.shape == (height, width)
     assert pair.mask.sum() == 20 * 28
     assert pair.mask[2:30, 5:25].all()
+
+
+# --- what would have no effect, and what cannot be guessed ---
+
+
+@pytest.mark.parametrize("options", [["--seed", "1"], ["--val", "0.1"]])
+def test_options_without_effect_are_refused(
+    tmp_path: Path, out: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_cvat(tmp_path / "export")
+    assert selfreg("import", tmp_path / "export", out, *options) == 2
+    assert "the export has one: leave them out" in capsys.readouterr().err
+    assert selfreg("import", tmp_path / "export", out, "--unlabelled", "background") == 2
+    assert "--unlabelled: the masks of cvat label every pixel" in capsys.readouterr().err
+
+
+def test_classes_that_are_taken_to_be_those_of_voc_are_told(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_voc_colours(tmp_path / "export")
+    (tmp_path / "export/class_names.txt").unlink()
+    assert selfreg("import", tmp_path / "export", out) == 0
+    assert "note: no class_names.txt" in capsys.readouterr().out
+
+
+def test_a_colour_that_no_class_has_is_named_with_its_place(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_cvat(tmp_path / "export")
+    path = tmp_path / "export/SegmentationClass/train/00.png"
+    values = exports.colours_of(exports.scene())
+    values[3, 7] = (1, 2, 3)
+    Image.fromarray(values).save(path)
+    assert selfreg("import", tmp_path / "export", out) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: colour (1, 2, 3)" in error
+    assert "first at x 7, y 3" in error
+    assert not out.exists()
+
+
+def test_a_class_that_is_listed_twice_is_named_with_its_file(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_roboflow(tmp_path / "export")
+    path = tmp_path / "export/data.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("'road'", "'car'"), encoding="utf-8")
+    assert selfreg("import", tmp_path / "export", out) == 2
+    assert f"{path}: class name 'car' is given twice" in capsys.readouterr().err
+
+
+def test_instances_are_read_and_files_of_other_tasks_are_not(tmp_path: Path, out: Path) -> None:
+    root = tmp_path / "export"
+    for split in ("train", "val"):
+        names = [f"{split}{number}.jpg" for number in range(2)]
+        for number, name in enumerate(names):
+            exports.save_image(root / f"{split}2017" / name, number + 10 * len(split))
+        (root / "annotations").mkdir(exist_ok=True)
+        content = exports.coco_content(names)
+        for task in ("instances", "person_keypoints"):
+            path = root / f"annotations/{task}_{split}2017.json"
+            path.write_text(json.dumps(content), encoding="utf-8")
+    assert selfreg("import", root, out) == 0
+    source = open_source("folder", out, "val")
+    assert list(source.ids) == ["val0", "val1"]
+    np.testing.assert_array_equal(source.read(1).mask, exports.scene(1))

@@ -21,16 +21,17 @@ def import_data(
     val: Annotated[
         float | None, typer.Option(help="Share of the images for validation, if the export has no such split [0.2].")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of that choice.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of that choice [0].")] = None,
     unlabelled: Annotated[
-        str, typer.Option(help="Pixels outside all outlines: background (a class of its own) or void.")
-    ] = "background",
+        str | None,
+        typer.Option(help="Pixels outside all outlines: background (a class) or void [background]."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a data set in folders of an export; exit status 1 if check-data finds a file at fault."""
     from selfreg.importing.report import import_and_check, print_import
 
-    if unlabelled not in ("background", "void"):
+    if unlabelled not in (None, "background", "void"):
         raise ValueError(f"--unlabelled {unlabelled}: use background or void")
     choice: Any = unlabelled
     imported, report = import_and_check(source, out, format_name=format_name, val=val, seed=seed, unlabelled=choice)

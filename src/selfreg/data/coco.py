@@ -180,7 +180,10 @@ class Instances:
         named = [category for category in categories if find_background([category["name"]]) is None]
         self.has_background = len(named) < len(categories)
         self.class_names = ("background", *(category["name"] for category in named))
-        Labels(self.class_names)  # raises for names that cannot be
+        try:
+            Labels(self.class_names)  # raises for names that cannot be
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
         class_of = dict.fromkeys((category["id"] for category in categories), 0)
         return {**class_of, **{category["id"]: index for index, category in enumerate(named, start=1)}}
 

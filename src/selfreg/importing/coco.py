@@ -33,6 +33,9 @@ def is_coco(source: Path) -> bool:
 def read_coco(source: Path, unlabelled: Unlabelled) -> Export:
     """Read every COCO file of an export; each is a split if its name or folder says so.
 
+    If some files are called `instances...`, as those of COCO itself, only these are read: the others are for other
+    tasks with the same images.
+
     Images are looked for by their listed names beside the annotations, in the folder that holds them, and anywhere in
     the export if the name is unique there. How masks are painted: see `selfreg.data.coco.Instances`.
 
@@ -74,7 +77,8 @@ def _shown_classes(instances: Instances, unlabelled: Unlabelled) -> tuple[str, .
 
 
 def _annotation_files(source: Path) -> list[Path]:
-    return [path for path in find_files(source, "*.json") if _has_instances(path)]
+    files = [path for path in find_files(source, "*.json") if _has_instances(path)]
+    return [path for path in files if path.name.startswith("instances")] or files
 
 
 def _has_instances(path: Path) -> bool:

@@ -17,23 +17,24 @@ class Format(NamedTuple):
 
     Attributes:
         matches: Whether a folder has this format.
-        read: Reads a folder, given what an unlabelled pixel becomes. Formats with a mask file for each image label
-            every pixel, and leave the choice unused.
+        read: Reads a folder, given what an unlabelled pixel becomes.
         sign: What makes a folder one of this format.
+        labels_objects: Whether pixels outside all outlines are unlabelled; otherwise a mask file labels every pixel.
     """
 
     matches: Callable[[Path], bool]
     read: Callable[[Path, Unlabelled], Export]
     sign: str
+    labels_objects: bool = True
 
 
 FORMATS: dict[str, Format] = {
     "coco": Format(is_coco, read_coco, "a JSON file with images, annotations and categories"),
     "yolo": Format(is_yolo, read_yolo, "data.yaml or classes.txt, and labels/*.txt"),
     "labelme": Format(is_labelme, read_labelme, "JSON files with shapes and imagePath"),
-    "cvat": Format(is_cvat, lambda source, _: read_cvat(source), "labelmap.txt and SegmentationClass/*.png"),
-    "voc": Format(is_voc, lambda source, _: read_voc(source), "SegmentationClass/*.png"),
-    "cityscapes": Format(is_cityscapes, lambda source, _: read_cityscapes(source), "*_gtFine_labelIds.png"),
+    "cvat": Format(is_cvat, lambda source, _: read_cvat(source), "labelmap.txt and SegmentationClass/*.png", False),
+    "voc": Format(is_voc, lambda source, _: read_voc(source), "SegmentationClass/*.png", False),
+    "cityscapes": Format(is_cityscapes, lambda source, _: read_cityscapes(source), "*_gtFine_labelIds.png", False),
 }
 """Name of a format to the format; the first that matches is taken where one includes another (cvat, voc)."""
 

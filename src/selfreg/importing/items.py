@@ -92,26 +92,32 @@ def paint_shapes(shapes: Iterable[Shape], unlabelled: int, size: Size) -> NDArra
     return mask
 
 
-def classes_and_background(names: Sequence[str], unlabelled: Unlabelled) -> tuple[tuple[str, ...], dict[str, int], int]:
+def classes_and_background(
+    names: Sequence[str], unlabelled: Unlabelled, origin: Path
+) -> tuple[tuple[str, ...], dict[str, int], int]:
     """Put the background in front of the classes of a format that labels objects.
 
     Args:
         names: Names of the classes of the export.
         unlabelled: Whether pixels outside all objects are a class of their own.
+        origin: Where the names come from, for messages.
 
     Returns:
         The names of all classes; name in the export to class index; and the value of an unlabelled pixel. A class
         that is called background (in any case, with or without underscores) is the background.
+
+    Raises:
+        ValueError: A name is empty or given twice, or there are too many.
     """
     own = [name for name in names if find_background([name]) == 0]
     objects = [name for name in names if name not in own]
-    if unlabelled == "void" and not own:
-        Labels(tuple(objects))  # raises for names that cannot be
-        return tuple(objects), {name: index for index, name in enumerate(objects)}, IGNORE_INDEX
-    class_names = ("background", *objects)
-    Labels(class_names)
-    indices = {name: index for index, name in enumerate(objects, start=1)} | dict.fromkeys(own, 0)
-    return class_names, indices, 0 if unlabelled == "background" else IGNORE_INDEX
+    front = ("background",) if unlabelled == "background" or own else ()
+    try:
+        Labels((*front, *objects))  # raises for names that cannot be
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}") from None
+    indices = {name: index for index, name in enumerate(objects, start=len(front))} | dict.fromkeys(own, 0)
+    return (*front, *objects), indices, 0 if unlabelled == "background" else IGNORE_INDEX
 
 
 def split_of(path: Path) -> str | None:

@@ -40,6 +40,8 @@ _POINT_RADIUS = 5.0
 """In pixels, as in Labelme's own conversion to masks."""
 _CIRCLE_CORNERS = 180
 _IGNORED = "__ignore__"
+_FOLDERS = ("annotations", "images", "json", "labels")
+"""Folders that say what lies in them and are no part of an image's name."""
 
 
 def is_labelme(source: Path) -> bool:
@@ -79,7 +81,7 @@ def read_labelme(source: Path, unlabelled: Unlabelled) -> Export:
         unknown = sorted(labels - set(listed))
         if unknown:
             raise ValueError(f"{source / 'labels.txt'}: lacks the label {unknown[0]!r}, which occurs: add it")
-    class_names, indices, empty = classes_and_background(listed or sorted(labels), unlabelled)
+    class_names, indices, empty = classes_and_background(listed or sorted(labels), unlabelled, source)
     images, missing = [], []
     for path, content in contents.items():
         image = found[path]
@@ -87,7 +89,7 @@ def read_labelme(source: Path, unlabelled: Unlabelled) -> Export:
             missing.append((path, f"its image {content['imagePath']!r} is missing"))
             continue
         place = path.relative_to(source)
-        name = without_parts(place, *SPLIT_NAMES).with_suffix("").as_posix()
+        name = without_parts(place, *_FOLDERS, *SPLIT_NAMES).with_suffix("").as_posix()
         shapes = _shapes(content, indices, path)
         paint = partial(_paint, shapes, empty, _size(content, path))
         images.append(Annotated(name, image, split_of(place), paint, path))

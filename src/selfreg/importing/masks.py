@@ -65,7 +65,10 @@ def read_voc(source: Path) -> Export:
         (red, green, blue): (index,) for index, (red, green, blue) in enumerate(voc_palette()[: len(names)].tolist())
     }
     void = voc_palette()[IGNORE_INDEX].tolist()
-    return _read(home, LabelFile(labels, None, {**colours, (void[0], void[1], void[2]): (IGNORE_INDEX,)}))
+    export = _read(home, LabelFile(labels, None, {**colours, (void[0], void[1], void[2]): (IGNORE_INDEX,)}))
+    if path is None:
+        export.notes.append(f"no {' or '.join(_CLASS_FILES)}: the classes are taken to be the 21 of PASCAL VOC")
+    return export
 
 
 def _home(source: Path) -> Path:

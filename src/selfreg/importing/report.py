@@ -18,8 +18,8 @@ def import_and_check(
     *,
     format_name: str | None = None,
     val: float | None = None,
-    seed: int = 0,
-    unlabelled: Unlabelled = "background",
+    seed: int | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> tuple[Imported, DataReport]:
     """Import an export and check the new data set; see `import_export`."""
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from selfreg.data.labels import IGNORE_INDEX, voc_palette
+from selfreg.data.listing import IMAGE_SUFFIXES
 from selfreg.data.pairs import leads_out
 from selfreg.data.pictures import opened, orientation
 from selfreg.files import whole_folder, write_json
@@ -49,8 +50,8 @@ def import_export(
     *,
     format_name: str | None = None,
     val: float | None = None,
-    seed: int = 0,
-    unlabelled: Unlabelled = "background",
+    seed: int | None = None,
+    unlabelled: Unlabelled | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Make a data set in folders of the export of a labelling tool.
@@ -63,8 +64,8 @@ def import_export(
         out: Folder to make; it must not exist.
         format_name: A key of `FORMATS`; by default the one that the files suggest.
         val: Share of the images for validation if the export has no validation split; 0 makes none. 0.2 by default.
-        seed: Seed of that choice.
-        unlabelled: What a pixel outside all outlines becomes (COCO, YOLO, Labelme).
+        seed: Seed of that choice; 0 by default.
+        unlabelled: What a pixel outside all outlines becomes (COCO, YOLO, Labelme); background by default.
         progress: Called with (images written, images in all) after each.
 
     Raises:
@@ -80,6 +81,9 @@ def import_export(
     name = format_name or recognise(source)
     if name not in FORMATS:
         raise ValueError(f"--format {name}: known formats are {', '.join(FORMATS)}")
+    if unlabelled is not None and not FORMATS[name].labels_objects:
+        raise ValueError(f"--unlabelled: the masks of {name} label every pixel: leave the option out")
+    unlabelled = unlabelled or "background"
     export = FORMATS[name].read(source, unlabelled)
     if not export.images:
         raise ValueError(f"{source}: no image with labels found; format {name} is {FORMATS[name].sign}")
@@ -95,7 +99,7 @@ def import_export(
     return Imported(out, name, dict(sorted(kept.items())), tuple(notes))
 
 
-def _with_splits(images: Sequence[Annotated], val: float | None, seed: int) -> tuple[list[Annotated], list[str]]:
+def _with_splits(images: Sequence[Annotated], val: float | None, seed: int | None) -> tuple[list[Annotated], list[str]]:
     """Keep the splits of the export; make a validation split if there is none."""
     notes = []
     splits = {image.split for image in images}
@@ -104,16 +108,18 @@ def _with_splits(images: Sequence[Annotated], val: float | None, seed: int) -> t
         notes.append(f"{strays} images belong to no split of the export: they went to train")
     images = [replace(image, split=image.split or "train") for image in images]
     if "val" in splits:
-        if val is not None:
-            raise ValueError("--val makes a validation split, but the export has one: leave the option out")
+        if val is not None or seed is not None:
+            raise ValueError("--val and --seed make a validation split, but the export has one: leave them out")
         return images, notes
     share = VAL_SHARE if val is None else val
     candidates = [image.name for image in images if image.split == "train"]
     if share == 0 or len(candidates) < 2:
         return images, [*notes, "no validation split was made"]
-    chosen, groups = choose_validation(candidates, share, seed)
+    chosen, groups = choose_validation(candidates, share, seed or 0)
     by_group = f", whole groups of {groups} by their names" if groups < len(candidates) else ""
-    notes.append(f"validation split made: {len(chosen)} of {len(candidates)} images at random (seed {seed}{by_group})")
+    notes.append(
+        f"validation split made: {len(chosen)} of {len(candidates)} images at random (seed {seed or 0}{by_group})"
+    )
     return [
         replace(image, split="val") if image.split == "train" and image.name in chosen else image for image in images
     ], notes
@@ -195,6 +201,10 @@ def _inspect(image: Annotated, embedded: bytes | None) -> tuple[str, tuple[Size,
             width, height = picture.size
             turned = orientation(picture) >= 5
         suffix = path.suffix.lower()
+        if suffix not in IMAGE_SUFFIXES:
+            raise ValueError(
+                f"{path}: images of type {suffix} are not read: save it as one of {', '.join(IMAGE_SUFFIXES)}"
+            )
     else:
         try:
             with Image.open(io.BytesIO(embedded), formats=list(_TYPES)) as content:

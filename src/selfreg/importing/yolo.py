@@ -53,7 +53,7 @@ def read_yolo(source: Path, unlabelled: Unlabelled) -> Export:
     if class_file is None:
         raise ValueError(f"{source}: no data.yaml or classes.txt with the class names: export the data set with it")
     names, splits = _read_classes(class_file)
-    class_names, indices, empty = classes_and_background(names, unlabelled)
+    class_names, indices, empty = classes_and_background(names, unlabelled, class_file)
     values = [indices[name] for name in names]
     images, without, notes = [], 0, []
     for image in find_images(source):
