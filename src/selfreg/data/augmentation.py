@@ -23,10 +23,11 @@ def draw_angle(rotation: float, seed: int) -> float:
 
 
 def size_before_rotation(size: tuple[int, int], angle: float) -> tuple[int, int]:
-    """Size (height, width) of the crop that, rotated by `angle` degrees, covers one of `size` wholly."""
+    """Size (height, width) of a crop that covers `size` wholly, before and after it is rotated by `angle` degrees."""
     across, along = abs(sin(radians(angle))), abs(cos(radians(angle)))
     height, width = size
-    return ceil(height * along + width * across), ceil(height * across + width * along)
+    needed = ceil(height * along + width * across), ceil(height * across + width * along)
+    return max(height, needed[0]), max(width, needed[1])
 
 
 def rotate_crop(

@@ -108,6 +108,12 @@ class SelfRegulation(MethodOptions):
     class_weights: Tensor | None = None
     own_loss: Callable[..., Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_weights is not None and not isinstance(self.class_weights, Tensor):
+            kind = type(self.class_weights).__name__
+            raise ValueError(f"class_weights must be a tensor (K,), not a {kind}: torch.tensor([1.0, 2.0, ...])")
+
     def __call__(
         self,
         outputs: ExitOutputs,

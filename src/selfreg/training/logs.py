@@ -2,7 +2,6 @@
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -15,8 +14,8 @@ def make_loggers(config: Config, run: Run) -> list[Logger]:
     """The loggers of one attempt of a run; all of them write below the folder of the run.
 
     The CSV files are always written, since pages and tables are made from them. Weights & Biases stays offline unless
-    the environment variable WANDB_MODE says otherwise, and MLflow writes to a file unless MLFLOW_TRACKING_URI names a
-    server.
+    the environment variable WANDB_MODE says otherwise, and MLflow writes to a database in the folder unless
+    MLFLOW_TRACKING_URI names a server.
 
     Raises:
         ValueError: The package of a logger is not installed.
@@ -39,17 +38,11 @@ def make_loggers(config: Config, run: Run) -> list[Logger]:
 
 def _wandb(run: Run, attempt: str) -> Logger:
     offline = os.environ.get("WANDB_MODE", "offline") != "online"
-    folder = run.log_folder / attempt
-    folder.mkdir(parents=True, exist_ok=True)
-    return WandbLogger(name=f"{run.name}-{attempt}", save_dir=folder, project="selfreg", offline=offline)
+    return WandbLogger(name=f"{run.name}-{attempt}", save_dir=run.log_folder, project="selfreg", offline=offline)
 
 
 def _mlflow(run: Run, attempt: str) -> Logger:
-    folder = Path(run.log_folder, "mlflow").resolve()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}.db"
-    return MLFlowLogger(
-        experiment_name="selfreg",
-        run_name=f"{run.name}-{attempt}",
-        tracking_uri=uri,
-        artifact_location=None if "MLFLOW_TRACKING_URI" in os.environ else folder.as_uri(),
-    )
+    folder = run.log_folder.resolve()
+    local = {"tracking_uri": f"sqlite:///{folder}/mlflow.db", "artifact_location": (folder / "mlflow").as_uri()}
+    options = {} if "MLFLOW_TRACKING_URI" in os.environ else local
+    return MLFlowLogger(experiment_name="selfreg", run_name=f"{run.name}-{attempt}", **options)
