@@ -42,7 +42,10 @@ def _wandb(run: Run, attempt: str) -> Logger:
 
 
 def _mlflow(run: Run, attempt: str) -> Logger:
-    folder = run.log_folder.resolve()
-    local = {"tracking_uri": f"sqlite:///{folder}/mlflow.db", "artifact_location": (folder / "mlflow").as_uri()}
-    options = {} if "MLFLOW_TRACKING_URI" in os.environ else local
-    return MLFlowLogger(experiment_name="selfreg", run_name=f"{run.name}-{attempt}", **options)
+    folder, own = run.log_folder.resolve(), "MLFLOW_TRACKING_URI" not in os.environ
+    return MLFlowLogger(
+        experiment_name="selfreg",
+        run_name=f"{run.name}-{attempt}",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db" if own else os.environ["MLFLOW_TRACKING_URI"],
+        artifact_location=(folder / "mlflow").as_uri() if own else None,
+    )
