@@ -1,6 +1,7 @@
 """Every label of every official layout, compared with decoders that share no code with the library's."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,26 @@ def test_a_truncated_mask_is_named(tmp_path: Path, kind: str, suffix: str) -> No
 def test_voc_names_and_colours() -> None:
     assert VOC_LABELS.num_classes == 21
     assert VOC_LABELS.palette[8].tolist() == [64, 0, 0]
+
+
+def test_two_images_of_one_name_in_two_cities_are_refused(tmp_path: Path) -> None:
+    layouts.write_cityscapes(tmp_path)
+    images = tmp_path / "leftImg8bit" / "train"
+    shutil.copy(images / "aachen/aachen_000000_000019_leftImg8bit.png", images / "ulm")
+    with pytest.raises(ValueError, match=r"shares its id with .*aachen/aachen_000000"):
+        open_source("cityscapes", tmp_path, "train")
+
+
+def test_files_of_a_named_data_set_that_are_not_read_are_named(tmp_path: Path) -> None:
+    layouts.write_cityscapes(tmp_path)
+    (tmp_path / "leftImg8bit/train/ulm/ulm_000009_leftImg8bit.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"ulm_000009_leftImg8bit.jpg: not an image of this data set"):
+        assert len(open_source("cityscapes", tmp_path, "train")) == 3
+
+
+def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    layouts.write_voc(tmp_path)
+    path = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
+    path.write_text("v1\nv2\nv1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"train.txt: 'v1' is listed more than once"):
+        open_source("voc", tmp_path, "train")

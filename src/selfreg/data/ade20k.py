@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels, full_palette
 from selfreg.data.masks import read_mask
-from selfreg.data.pairs import FilePairs, first_folder
-from selfreg.data.source import Files
+from selfreg.data.pairs import FilePairs, first_folder, list_pairs
 
 _NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
@@ -64,18 +63,15 @@ def ade20k(root: str | Path, split: str, *, must_exist: bool = True) -> FilePair
     Args:
         root: `ADEChallengeData2016`, or the folder that holds it.
         split: "train" (20,210 images) or "val" (2,000).
-        must_exist: refuse missing masks now.
+        must_exist: Refuse missing masks now.
 
     Raises:
-        ValueError: the folder is missing or empty, or a mask is missing.
+        ValueError: If the folder is missing or empty, two images have one id, or masks are missing.
     """
     root = Path(root).expanduser()
     home = first_folder([root / "ADEChallengeData2016", root], "ADEChallengeData2016")
     folder = _FOLDERS.get(split, split)
     images = first_folder([home / "images" / folder], f"the images of ADE20K {split}")
-    files = {
-        image.stem: Files(image, home / f"annotations/{folder}/{image.stem}.png")
-        for image in sorted(images.glob("*.jpg"))
-    }
+    files, unread = list_pairs(images, lambda image: home / f"annotations/{folder}/{image.stem}.png", suffix=".jpg")
     decode = partial(read_mask, labels=ADE20K_LABELS, table=shifted_table())
-    return FilePairs(ADE20K_LABELS, files, decode, where=images, must_exist=must_exist)
+    return FilePairs(ADE20K_LABELS, files, decode, where=images, unread=unread, must_exist=must_exist)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from selfreg.data.labels import Labels, full_palette
 from selfreg.data.masks import read_mask
-from selfreg.data.pairs import FilePairs, first_folder
-from selfreg.data.source import Files
+from selfreg.data.pairs import FilePairs, first_folder, list_pairs
 
 _CLASSES = (
     ("sky", (128, 128, 128)),
@@ -33,16 +32,15 @@ def camvid(root: str | Path, split: str, *, must_exist: bool = True) -> FilePair
     `Folder`.
 
     Args:
-        root: the folder with `train`, `trainannot` and so on.
+        root: The folder with `train`, `trainannot` and so on.
         split: "train" (367 images), "val" (101) or "test" (233).
-        must_exist: refuse missing masks now.
+        must_exist: Refuse missing masks now.
 
     Raises:
-        ValueError: the folder is missing or empty, or a mask is missing.
+        ValueError: If the folder is missing or empty, two images have one id, or masks are missing.
     """
     root = Path(root).expanduser()
     images = first_folder([root / split], f"the images of CamVid {split}")
-    files = {image.stem: Files(image, root / f"{split}annot/{image.name}") for image in sorted(images.glob("*.png"))}
-    return FilePairs(
-        CAMVID_LABELS, files, partial(read_mask, labels=CAMVID_LABELS), where=images, must_exist=must_exist
-    )
+    files, unread = list_pairs(images, lambda image: root / f"{split}annot/{image.stem}.png", suffix=".png")
+    decode = partial(read_mask, labels=CAMVID_LABELS)
+    return FilePairs(CAMVID_LABELS, files, decode, where=images, unread=unread, must_exist=must_exist)

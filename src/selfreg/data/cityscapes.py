@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels, full_palette
 from selfreg.data.masks import read_mask
-from selfreg.data.pairs import FilePairs, first_folder
-from selfreg.data.source import Files
+from selfreg.data.pairs import FilePairs, first_folder, list_pairs
 
 # labelId on disk, name, colour; the order is that of the trainIds
 _CLASSES = (
@@ -56,19 +55,20 @@ def cityscapes(root: str | Path, split: str, *, must_exist: bool = True) -> File
     disk hold labelIds (0..33), in memory they hold trainIds (0..18, void 255).
 
     Args:
-        root: the folder with `leftImg8bit` and `gtFine`.
+        root: The folder with `leftImg8bit` and `gtFine`.
         split: "train" (2,975 images), "val" (500) or "test" (its masks are void).
-        must_exist: refuse missing masks now.
+        must_exist: Refuse missing masks now.
 
     Raises:
-        ValueError: a folder is missing or empty, or a mask is missing.
+        ValueError: If a folder is missing or empty, two images have one id, or masks are missing.
     """
     root = Path(root).expanduser()
     images = first_folder([root / "leftImg8bit" / split], f"the images of Cityscapes {split}")
-    files = {}
-    for image in sorted(images.glob("*/*_leftImg8bit.png")):
-        image_id = image.name.removesuffix("_leftImg8bit.png")
-        mask = root / "gtFine" / split / image.parent.name / f"{image_id}_gtFine_labelIds.png"
-        files[image_id] = Files(image, mask)
+
+    def mask_of(image: Path) -> Path:
+        name = image.name.removesuffix("_leftImg8bit.png")
+        return root / "gtFine" / split / image.parent.name / f"{name}_gtFine_labelIds.png"
+
+    files, unread = list_pairs(images, mask_of, suffix=".png", ending="_leftImg8bit", folders=True)
     decode = partial(read_mask, labels=CITYSCAPES_LABELS, table=label_id_table())
-    return FilePairs(CITYSCAPES_LABELS, files, decode, where=images, must_exist=must_exist)
+    return FilePairs(CITYSCAPES_LABELS, files, decode, where=images, unread=unread, must_exist=must_exist)

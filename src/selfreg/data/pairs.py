@@ -1,5 +1,6 @@
-"""A split whose every item is an image file and a mask file: what most of the named data sets are."""
+"""A split whose every item is an image file and a mask file, as in most of the named data sets."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -7,23 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels
+from selfreg.data.listing import list_files, warn_of
 from selfreg.data.reading import read_image, read_image_of_mask
-from selfreg.data.source import Files, Pair
+from selfreg.data.source import Files, Pair, UnreadFile
 
 
 class FilePairs:
-    """A `Source` over listed files; also `HasTags` where `image_tags` is given.
+    """A `Source` over listed files; also `HasTags` if `image_tags` is given.
 
     Args:
-        labels: class names, void and palette.
-        files: id to files, in the order of the items; a mask of None means void throughout.
-        decode: reads a mask file as (H, W) uint8 with classes 0..K-1 and void 255.
-        image_tags: id to the indices of the classes that the image holds, from elsewhere than the mask.
-        where: the list or folder that the ids come from, for messages.
-        must_exist: refuse a list with missing files now, not when the item is read.
+        labels: Class names, void and palette.
+        files: Id to files, in the order of the items; a mask of None means void throughout.
+        decode: Reads a mask file as (H, W) uint8 with classes 0..K-1 and void 255.
+        where: The list or folder that the ids come from, for messages.
+        image_tags: Id to the indices of the classes in the image, from another place than the mask.
+        unread: Files of the folder that are not read, with the reason; a warning names them.
+        must_exist: Refuse a list with missing files now, not when the item is read.
 
     Raises:
-        ValueError: the list is empty, or the first missing file.
+        ValueError: If the list is empty, or files are missing.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class FilePairs:
         *,
         where: Path,
         image_tags: Callable[[str], Sequence[int]] | None = None,
+        unread: Sequence[UnreadFile] = (),
         must_exist: bool = True,
     ) -> None:
         if not files:
@@ -43,17 +47,28 @@ class FilePairs:
         self._files = tuple(files.values())
         self._decode = decode
         self._image_tags = image_tags
+        self.unread: tuple[UnreadFile, ...] = tuple(unread)
         if must_exist:
-            for pair in self._files:
-                for path, what in zip(pair, ("image", "mask"), strict=True):
-                    if path is not None and not path.is_file():
-                        raise ValueError(f"{path}: this {what}, listed by {where}, is missing: restore it")
+            self._refuse_missing(where)
+        warn_of(self.unread)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def _refuse_missing(self, where: Path) -> None:
+        for what in ("image", "mask"):
+            paths: list[Path | None] = [getattr(pair, what) for pair in self._files]
+            missing = [path for path in paths if path is not None and not path.is_file()]
+            if missing:
+                more = (
+                    f" ({len(missing)} of {len(self._files)} are: {', '.join(path.name for path in missing[:3])})"
+                    if len(missing) > 1
+                    else ""
+                )
+                raise ValueError(f"{missing[0]}: this {what}, listed by {where}, is missing{more}: restore it")
+
     def read(self, index: int) -> Pair:
-        """Reads the image and mask at `index` (errors: see `read_pair`)."""
+        """Read the image and mask at `index`; see `read_pair` for the errors."""
         image, mask = self._files[index]
         if mask is None:
             pixels = read_image(image)
@@ -65,10 +80,10 @@ class FilePairs:
         return self._files[index]
 
     def tags(self, index: int) -> NDArray[np.float32]:
-        """(K,) float32: 1 for each class that the image is tagged with; background is never a tag.
+        """Tags of the image at `index`, (K,) float32: 1 for each class that it is tagged with; never background.
 
         Raises:
-            ValueError: this data set has no image-level tags.
+            ValueError: If this data set has no image-level tags.
         """
         if self._image_tags is None:
             raise ValueError("this data set has no image-level tags: choose one that has (folder, voc, coco, scenes)")
@@ -78,10 +93,11 @@ class FilePairs:
 
 
 def read_list(path: Path) -> list[str]:
-    """The ids in a list file of a data set: the first word of each line.
+    """Read the ids in a list file of a data set: the first word of each line.
 
     Raises:
-        ValueError: the file is missing or no text, or an id would lead out of the data set's folders (`../x`, `/x`).
+        ValueError: If the file is missing or is not text, an id occurs twice, or an id leads out of the data set's
+            folders (`../x`, `/x`).
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such list of images: check the root folder and the split")
@@ -93,19 +109,54 @@ def read_list(path: Path) -> list[str]:
     outside = next((name for name in ids if leads_out(name)), None)
     if outside is not None:
         raise ValueError(f"{path}: {outside!r} is no name of an image: take it out of the list")
+    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: {twice!r} is listed more than once: list each image once")
     return ids
 
 
+def list_pairs(
+    images: Path, mask_of: Callable[[Path], Path], *, suffix: str, ending: str = "", folders: bool = False
+) -> tuple[dict[str, Files], list[UnreadFile]]:
+    """List the images of a folder, each with its mask, and the files that are not read.
+
+    Args:
+        images: The folder.
+        mask_of: Image to the path of its mask.
+        suffix: File type of the images, in lower case.
+        ending: What the names of images end with before the file type; it is no part of the id.
+        folders: Whether images lie in folders below, whose names are no part of the id.
+
+    Returns:
+        Id to files, in the order of the paths, and the files that are not read.
+
+    Raises:
+        ValueError: If two images have the same id.
+    """
+    listing = list_files(images, (suffix,), "an image of this data set", ending=ending)
+    files: dict[str, Files] = {}
+    unread = list(listing.unread)
+    for name, path in listing.files.items():
+        if (path.parent == images) == folders:
+            unread.append(UnreadFile(path, "not in the folder where this data set has its images"))
+            continue
+        image_id = name.rsplit("/", 1)[-1]
+        if image_id in files:
+            raise ValueError(f"{path}: shares its id with {files[image_id].image}: rename one of them")
+        files[image_id] = Files(path, mask_of(path))
+    return files, unread
+
+
 def leads_out(name: str) -> bool:
-    """Whether a name from a file, put behind a folder, gives a path outside of it, or none at all."""
+    """Whether a name from a file, appended to a folder, gives a path outside of it, or no path."""
     return name.startswith(("/", "\\")) or ".." in PurePath(name).parts or "\0" in name
 
 
 def first_folder(candidates: Sequence[Path], what: str) -> Path:
-    """The first of several folders that exists.
+    """Return the first of several folders that exists.
 
     Raises:
-        ValueError: none does.
+        ValueError: If none does.
     """
     for path in candidates:
         if path.is_dir():
