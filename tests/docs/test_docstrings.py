@@ -7,6 +7,9 @@ import pytest
 
 WITH_EXAMPLES = [
     "selfreg.checking.check_data",
+    "selfreg.evaluation.ConfusionMatrix",
+    "selfreg.evaluation.FailureRates",
+    "selfreg.networks.build_network",
     "selfreg.regulation.MultiExit",
     "selfreg.regulation.SelfRegulation",
     "selfreg.regulation.find_taps",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 
 from selfreg.config import load_config
@@ -199,3 +200,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path: Pa
 
 def _info() -> RunInfo:
     return RunInfo(("a", "b"), tuple((0, 0, 0) for _ in range(256)), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), {})
+
+
+def test_plain_training_gives_the_auxiliary_head_of_torchvision_a_loss(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, method={"arm": "base"}))
+    network = torchvision.models.segmentation.fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=4, aux_loss=True
+    )
+    task = SegmentationTask(config, network, 4, total_steps=1)
+    batch = {"image": torch.randn(2, 3, 64, 64), "mask": torch.randint(4, (2, 64, 64))}
+    task.train().loss_of(batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in network.aux_classifier.parameters())

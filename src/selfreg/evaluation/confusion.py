@@ -18,6 +18,14 @@ class ConfusionMatrix(Metric):
 
     State: `matrix`, `(num_classes, num_classes)` int64, rows are labels, columns predictions; processes add theirs.
     `ignore_index` marks void pixels, which are left out; it must lie outside 0..num_classes-1 (ValueError).
+
+    Example:
+        >>> import torch
+        >>> from selfreg.evaluation import ConfusionMatrix
+        >>> metric = ConfusionMatrix(num_classes=2)
+        >>> metric.update(torch.tensor([[[0, 1, 1, 1]]]), torch.tensor([[[0, 0, 1, 255]]]))
+        >>> round(float(metric.compute()["miou"]), 2)
+        0.5
     """
 
     is_differentiable = False

@@ -22,6 +22,16 @@ class FailureRates(Metric):
     State: `images`, one int64 table of counts per image; processes put theirs together. `background` names the
     class without objects, if there is one. `bootstrap` resamples of the images give 95 % intervals; 0 leaves them
     out.
+
+    Example:
+        >>> import torch
+        >>> from selfreg.evaluation import FailureRates
+        >>> label = torch.zeros(1, 64, 64, dtype=torch.int64)
+        >>> label[:, 20:24, 20:24] = 1
+        >>> metric = FailureRates(num_classes=2, background=0, bootstrap=0)
+        >>> metric.update(torch.zeros_like(label), label)  # the only object is missed
+        >>> metric.compute()["missed_unit_rate"]
+        1.0
     """
 
     is_differentiable = False

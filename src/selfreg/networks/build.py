@@ -76,6 +76,12 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
 
     Raises ValueError for an unknown spec (naming near ones), for options that the network refuses, and for weights
     that do not fit.
+
+    Example:
+        >>> import selfreg, torch
+        >>> network = selfreg.build_network("deeplab_v2/resnet18", num_classes=4, output_stride=16)
+        >>> network.eval()(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 4, 64, 96])
     """
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}; a segmentation network needs at least 2")
