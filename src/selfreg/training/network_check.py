@@ -14,6 +14,7 @@ from selfreg.config import Config
 from selfreg.inference import Predictor
 from selfreg.messages import one_line
 from selfreg.networks import runs_own_code
+from selfreg.networks.hub import without_waiting
 from selfreg.opening import build_from_config
 from selfreg.regulation import main_output
 
@@ -22,6 +23,24 @@ _SIZES_AT_MOST = 30
 
 def build_checked(config: Config, num_classes: int, *, pretrained: bool = True) -> nn.Module:
     """Build the configured network; whatever its library raises becomes a ValueError of one line."""
+    if not pretrained or config.network.pretrained is not True:
+        return _build(config, num_classes, pretrained=pretrained)
+    # that the network itself can be built is seen first
+    _build(config, num_classes, pretrained=False)
+    try:
+        with without_waiting(config.network.name):
+            return build_from_config(config, num_classes)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"network.pretrained true: the weights of {config.network.name} cannot be had "
+            f"({one_line(error, first=True)}); give network.pretrained the path of a .pth or .safetensors file of "
+            "backbone weights, or false for random weights"
+        ) from error
+
+
+def _build(config: Config, num_classes: int, *, pretrained: bool) -> nn.Module:
     try:
         return build_from_config(config, num_classes, pretrained=pretrained)
     except (ValueError, OSError, MemoryError):
