@@ -14,5 +14,5 @@ def test_libraries_are_offline_while_the_hub_cannot_be_reached(
     monkeypatch.setattr(hub, "getproxies", dict)
     monkeypatch.setattr(hub, "_reachable", lambda _: reachable)
     with hub.without_waiting("timm:resnet18"):
-        assert constants.HF_HUB_OFFLINE == offline
+        assert offline == constants.HF_HUB_OFFLINE
     assert not constants.HF_HUB_OFFLINE
