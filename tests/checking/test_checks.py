@@ -51,7 +51,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "out of range": ("masks/val/v1.png", fill(9), "mask holds 9; allowed: 0..2, 255"),
     "colours": ("masks/train/t5.png", recolour, "a colour mask (those of the data set's own labels)"),
     "void": ("masks/train/t6.png", fill(255), "void throughout"),
-    "missing": ("masks/train/t7.png", Path.unlink, "no such mask"),
+    "missing": ("masks/train/t7.png", Path.unlink, "the mask of t7.jpg is missing"),
 }
 
 

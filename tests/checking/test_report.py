@@ -195,3 +195,13 @@ def test_names_from_a_data_set_are_printed_as_they_are(root: Path, capsys: pytes
     assert "[/sky]" in out
     assert "[link=https://x.y]road" in out
     assert "\x1b[31m" not in out
+
+
+def test_missing_masks_say_what_would_find_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (root / "masks").rglob("*.png"):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert selfreg("check-data", root) == 1
+    errors = [line for line in printed(capsys) if line.startswith("error")]
+    assert len(errors) == 1
+    assert "16 files, such as masks/train/t0.png: the mask of t0.jpg is missing" in errors[0]
+    assert "_mask" in errors[0].split(";")[0]

@@ -13,6 +13,7 @@ from PIL import Image
 from selfreg.data.ade20k import ADE20K_LABELS
 from selfreg.data.camvid import CAMVID_LABELS
 from selfreg.data.cityscapes import CITYSCAPES_LABELS
+from selfreg.data.folder import Folder
 from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.masks import ColourMaskError
 from selfreg.data.reading import image_format_of, is_turned, read_image
@@ -194,6 +195,8 @@ def _explain(error: ValueError, files: Files | None, source: Source) -> tuple[st
     faults = [str(error)]
     if files is None:
         return tuple(faults)
+    if files.mask is not None and isinstance(source, Folder) and source.missing_remedy and not files.mask.exists():
+        faults = [f"{files.mask}: the mask of {files.image.name} is missing: {source.missing_remedy}"]
     if files.mask is not None and isinstance(error, ColourMaskError):
         with contextlib.suppress(ValueError):  # a mask that is damaged too: what stopped the reading is told
             name = guess_palette(files.mask, source.labels)

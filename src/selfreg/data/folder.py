@@ -71,6 +71,7 @@ class Folder:
     Attributes:
         unread: Files of the split that are not read, with the reason; a warning names them.
         orphans: Masks without an image, which are a part of `unread`.
+        missing_remedy: What to do about masks that are missing; empty if none is.
         image_format: As given.
 
     Raises:
@@ -105,6 +106,7 @@ class Folder:
         self._found_masks = found.files
         self.unread: tuple[UnreadFile, ...] = tuple(images.unread)
         self.orphans: tuple[Path, ...] = ()
+        self.missing_remedy = ""
         if not tags_only:
             self._check_masks(found, must_exist)
         elif must_exist:
@@ -165,12 +167,13 @@ class Folder:
 
     def _check_masks(self, found: Listing, must_exist: bool) -> None:
         missing = [image_id for image_id in self.ids if image_id not in found.files]
+        if missing:
+            self.missing_remedy = hints.nearest_masks(missing, self._images, found, self._mask_folder)
         if missing and must_exist:
             first = self._images[missing[0]].name
             raise ValueError(
                 f"{self._mask_path(missing[0])}: the mask of {first} is missing"
-                f"{hints.count(missing, len(self.ids))}: "
-                + hints.nearest_masks(missing, self._images, found, self._mask_folder)
+                f"{hints.count(missing, len(self.ids))}: {self.missing_remedy}"
             )
         self.orphans = tuple(path for image_id, path in found.files.items() if image_id not in self._images)
         without = [UnreadFile(path, "a mask without an image") for path in self.orphans]
