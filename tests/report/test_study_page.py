@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 from selfreg.report.content import Curve
 from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage, write_study_page
@@ -22,11 +23,28 @@ def study() -> StudyPage:
             "base": [None, ArmDifference(3.0, (2.0, 4.0)), ArmDifference(2.0, None)],
             "mea": [ArmDifference(-3.0, (-4.0, -2.0)), None, ArmDifference(0.0, (-1.0, 1.0))],
         },
+        card=True,
     )
     time = MeasureOfArms("Time", "s", False, [(800.0, 820.0), (900.0, 900.0), (None, None)], {})
     curve = Curve("mIoU", "epoch", "%", (1, 2), {"base": (1.0, 2.0), "mea": (1.0, 3.0), "full": (1.0, None)})
+    sky = MeasureOfArms(
+        "sky", "%", True, [(90.0,), (80.0,), (91.0,)], {"base": [None, ArmDifference(-10.0, (-11.0, -9.0)), None]}
+    )
+    moon = MeasureOfArms("moon", "%", True, [(None,)] * 3, {})
     return StudyPage(
-        "Study", "two seeds", ("base", "mea", "full"), [miou, time], [curve], ["A note."], ["selfreg study"]
+        "Study",
+        "two seeds",
+        ("base", "mea", "full"),
+        [miou, time],
+        [curve],
+        ["A note."],
+        ["selfreg study"],
+        verdicts={
+            "base": {"mea": "mea against base: better in mIoU.", "full": "full against base: unclear."},
+            "mea": {"full": "full against mea: no difference."},
+        },
+        classes=[sky, moon],
+        facts=[("network", "tiny")],
     )
 
 
@@ -46,7 +64,7 @@ def test_study_page_works_in_a_browser_in_the_open_and_narrow(
     study: StudyPage, tmp_path: Path, visit: Callable[..., Chrome]
 ) -> None:
     evil = "<script>window.owned = 1</script><img src=x onerror='window.owned = 2'>"
-    hostile = replace(study, title=evil, arms=("base", "mea", evil), notes=[evil])
+    hostile = replace(study, title=evil, arms=("base", "mea", evil), notes=[evil], verdicts={"base": {evil: evil}})
     driver = visit(write_study_page(hostile, tmp_path / "study.html"), 390)
     assert driver.execute_script("return window.owned") is None
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
@@ -54,17 +72,49 @@ def test_study_page_works_in_a_browser_in_the_open_and_narrow(
     driver.find_element(By.ID, "theme").click()
 
 
-def test_overview_colours_what_differs_from_the_base(
+def shown(driver: Chrome, selector: str) -> list[str]:
+    return [found.text for found in driver.find_elements(By.CSS_SELECTOR, selector) if found.text]
+
+
+def test_the_page_begins_with_the_verdict_and_any_arm_and_control_can_be_chosen(
     study: StudyPage, tmp_path: Path, visit: Callable[..., Chrome]
 ) -> None:
     driver = visit(write_study_page(study, tmp_path / "study.html"))
-    means = driver.find_elements(By.CSS_SELECTOR, ".overview tbody td:nth-child(2) strong")
-    assert [mean.get_attribute("class") for mean in means] == ["", "better", ""]
+    assert shown(driver, ".sentence") == ["full against base: unclear."]
+    assert shown(driver, ".answer") == ["mIoU\n+2.0 points\n61.0 → 64.0 %"]
+    assert shown(driver, ".study tbody:nth-of-type(1) .gap strong") == ["+3.0", "+2.0"]
+    Select(driver.find_element(By.ID, "pair")).select_by_visible_text("full against mea")
+    assert shown(driver, ".sentence") == ["full against mea: no difference."]
+    assert shown(driver, ".study tbody:nth-of-type(1) .gap strong") == ["\N{MINUS SIGN}3.0", "0.0"]
+    assert shown(driver, "#classes tbody tr")[1].split() == ["moon", "absent"]
+
+
+def test_differences_are_coloured_where_their_interval_excludes_zero(
+    study: StudyPage, tmp_path: Path, visit: Callable[..., Chrome]
+) -> None:
+    driver = visit(write_study_page(study, tmp_path / "study.html"))
+    gaps = driver.find_elements(By.CSS_SELECTOR, ".study .gap [data-control='0'] strong")
+    assert [gap.get_attribute("class") for gap in gaps] == ["better", ""]
+    classes = driver.find_elements(By.CSS_SELECTOR, "#classes [data-pair='0-1'] .gain span")
+    assert [found.get_attribute("class") for found in classes] == ["down"]
+
+
+@pytest.mark.parametrize("width", [360, 390, 1400])
+def test_nothing_of_a_large_study_is_cut_off_or_scrolls_sideways(
+    study: StudyPage, tmp_path: Path, visit: Callable[..., Chrome], width: int
+) -> None:
+    driver = visit(write_study_page(study, tmp_path / "study.html"), width)
+    wide = """return [...document.querySelectorAll('main *, header *')]
+        .filter((e) => !e.closest('.chart, .hidden, pre, .forest') && e.getBoundingClientRect().right > innerWidth + 1)
+        .map((e) => e.outerHTML.slice(0, 80))"""
+    assert driver.execute_script(wide) == []
+    cut = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+    assert driver.execute_script(cut) == 0
 
 
 def test_measures_that_do_not_fit_the_arms_are_refused(study: StudyPage) -> None:
     with pytest.raises(ValueError, match="3 arms, not 2"):
-        replace(study, arms=("base", "mea"), measures=[replace(study.measures[0], differences={})])
+        replace(study, arms=("base", "mea"), classes=[], measures=[replace(study.measures[0], differences={})])
     with pytest.raises(ValueError, match="control 'mea' is none of"):
         replace(study, arms=("base", "a", "b"))
     with pytest.raises(ValueError, match="1 differences to base, not 3"):

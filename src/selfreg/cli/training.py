@@ -128,7 +128,7 @@ def study(
         typer.Option(
             help="base, mea, mea+f, mea+l, mea+p, sr, full, or NAME:section.key=value,...; commas between them."
         ),
-    ] = "base,mea,mea+f,mea+l,mea+p,full",
+    ] = "base,mea,sr,mea+p,full",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm; seeds count up from the configuration's.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-study].")] = None,
     overrides: Set = None,

@@ -19,6 +19,8 @@ WITH_INTERVALS = (
     *(key for key, measure in CLASS_MEASURES.items() if measure.headline),
 )
 """What `summarise` gives an interval for."""
+RESAMPLED = (*MEASURES, "per_class_iou")
+"""What `resampled_scores` returns."""
 
 
 def summarise(
@@ -70,11 +72,12 @@ def resampled_scores(results: Sequence[ImageResult], *, bootstrap: int = 1000, s
     """Compute every measure of all images and of resamples of them.
 
     Returns:
-        For each key of `MEASURES` (1 + bootstrap,): first of all images, then of each resample. The resamples depend
-        on the number of images and `seed` alone, so runs on the same images share them.
+        For each key of `MEASURES` (1 + bootstrap,): first of all images, then of each resample; `per_class_iou`
+        (1 + bootstrap, K). The resamples depend on the number of images and `seed` alone, so runs on the same images
+        share them.
     """
     whole, drawn = _scores_of_all(results), _scores(results, draw_resamples(len(results), bootstrap, seed))
-    return {name: np.concatenate([whole[name], drawn[name]]).astype(np.float64) for name in MEASURES}
+    return {name: np.concatenate([whole[name], drawn[name]]).astype(np.float64) for name in RESAMPLED}
 
 
 def paired_differences(

@@ -1,13 +1,13 @@
-"""The page of a study: arms against measures over several seeds, differences to the controls, curves."""
+"""The page of a study: the verdict, one table of all measures over arms and seeds, classes, curves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
 from selfreg.files import write_text
 from selfreg.report.charts import Forest, forests, lay_out
-from selfreg.report.content import Curve, Interval, Number, is_missing
+from selfreg.report.content import Curve, Interval, Number, RunPair, is_missing
 from selfreg.report.rendering import decimals, render
 
 
@@ -25,6 +25,7 @@ class MeasureOfArms:
 
     seeds: for each arm its values, one per seed, None for a run that is missing.
     differences: for each control (the name of an arm), each arm's difference to it; None for the control itself.
+    card: shown at the top of the page.
     """
 
     name: str
@@ -32,12 +33,21 @@ class MeasureOfArms:
     higher_is_better: bool
     seeds: Sequence[Sequence[float | None]]
     differences: Mapping[str, Sequence[ArmDifference | None]]
+    card: bool = False
+
+    def means(self) -> tuple[float | None, ...]:
+        """The mean over the seeds of each arm, None where an arm has no value."""
+        known = [[value for value in values if value is not None and not is_missing(value)] for values in self.seeds]
+        return tuple(mean(values) if values else None for values in known)
 
 
 @dataclass(frozen=True)
 class StudyPage:
     """Everything on the page of a study; the first arm is the base.
 
+    verdicts: for each control and arm, in what the arm is better and worse than the control, one sentence.
+    classes: the IoU of each class by its name.
+    facts: names and values of the head line.
     Raises ValueError where a measure has not one entry per arm, or a control is no arm.
     """
 
@@ -48,9 +58,12 @@ class StudyPage:
     curves: Sequence[Curve] = ()
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
+    verdicts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    classes: Sequence[MeasureOfArms] = ()
+    facts: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
-        for measure in self.measures:
+        for measure in (*self.measures, *self.classes):
             for control, differences in measure.differences.items():
                 if control not in self.arms:
                     raise ValueError(f"measure {measure.name!r}: control {control!r} is none of {', '.join(self.arms)}")
@@ -72,7 +85,7 @@ class ArmRow:
     count: int
     dots: list[float]
     at: float | None
-    versus: list[tuple[Number, Forest | None] | None]
+    versus: dict[str, tuple[Number, Forest | None] | None]
 
 
 def write_study_page(page: StudyPage, path: Path) -> Path:
@@ -81,9 +94,48 @@ def write_study_page(page: StudyPage, path: Path) -> Path:
     for measure in page.measures:
         places = decimals([value for values in measure.seeds for value in values], measure.unit)
         tables.append((measure, places, _rows(measure)))
-    charts = [lay_out(curve) for curve in page.curves]
-    write_text(path, render("study.html.j2", page=page, tables=tables, charts=charts))
+    pairs = _pairs(page)
+    text = render(
+        "study.html.j2",
+        page=page,
+        tables=tables,
+        pairs=pairs,
+        controls=list(dict.fromkeys(page.arms[pair.first] for pair in pairs)),
+        charts=[lay_out(curve) for curve in page.curves],
+    )
+    write_text(path, text)
     return path
+
+
+def _pairs(page: StudyPage) -> list[RunPair]:
+    """Each arm with each control that it was held against; `full`, or else the last arm, with the base comes first."""
+    held = [(control, arm) for control, by_arm in page.verdicts.items() for arm in by_arm]
+    subject = "full" if "full" in page.arms else page.arms[-1]
+    held.sort(key=lambda pair: pair != (page.arms[0], subject))
+    return [
+        RunPair(
+            page.arms.index(control),
+            page.arms.index(arm),
+            page.verdicts[control][arm],
+            [_number(measure, control, page.arms.index(arm)) for measure in page.measures],
+            [_number(measure, control, page.arms.index(arm)) for measure in page.classes],
+        )
+        for control, arm in held
+    ]
+
+
+def _number(measure: MeasureOfArms, control: str, arm: int) -> Number:
+    """A measure with the means of all arms as its values, and the difference of one arm to a control."""
+    found = measure.differences[control][arm] if control in measure.differences else None
+    return Number(
+        measure.name,
+        measure.unit,
+        measure.higher_is_better,
+        measure.means(),
+        difference=None if found is None else found.value,
+        difference_interval=None if found is None else found.interval,
+        card=measure.card,
+    )
 
 
 def _rows(measure: MeasureOfArms) -> list[ArmRow]:
@@ -96,8 +148,7 @@ def _rows(measure: MeasureOfArms) -> list[ArmRow]:
 
     versus = _versus(measure)
     rows = []
-    for arm, values in enumerate(known):
-        middle = mean(values) if values else None
+    for arm, (values, middle) in enumerate(zip(known, measure.means(), strict=True)):
         rows.append(
             ArmRow(
                 mean=middle,
@@ -105,22 +156,20 @@ def _rows(measure: MeasureOfArms) -> list[ArmRow]:
                 count=len(values),
                 dots=[place(value) for value in values],
                 at=None if middle is None else place(middle),
-                versus=[column[arm] for column in versus],
+                versus={control: column[arm] for control, column in versus.items()},
             )
         )
     return rows
 
 
-def _versus(measure: MeasureOfArms) -> list[list[tuple[Number, Forest | None] | None]]:
-    """Turn each control's differences into numbers with their place on one axis for all arms and controls."""
-    numbers = [
-        None
-        if difference is None
-        else Number(measure.name, measure.unit, measure.higher_is_better, (), (), difference.value, difference.interval)
-        for differences in measure.differences.values()
-        for difference in differences
-    ]
-    places = iter(forests([number for number in numbers if number is not None]))
-    cells = [None if number is None else (number, next(places)) for number in numbers]
-    arms = len(measure.seeds)
-    return [cells[start : start + arms] for start in range(0, len(cells), arms)]
+def _versus(measure: MeasureOfArms) -> dict[str, list[tuple[Number, Forest | None] | None]]:
+    """Each control's differences as numbers, with their place on one axis for all arms and controls."""
+    numbers = {
+        control: [None if each is None else _number(measure, control, arm) for arm, each in enumerate(differences)]
+        for control, differences in measure.differences.items()
+    }
+    places = iter(forests([number for column in numbers.values() for number in column if number is not None]))
+    return {
+        control: [None if number is None else (number, next(places)) for number in column]
+        for control, column in numbers.items()
+    }

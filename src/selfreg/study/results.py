@@ -40,6 +40,11 @@ class ArmResult:
         found = self.scores.get(seed, {}).get(measure)
         return None if found is None or np.isnan(found[0]) else float(found[0])
 
+    def class_value(self, measure: str, seed: int, index: int) -> float | None:
+        """One measure of one class; None where the run is missing or the measure not defined."""
+        found = self.scores.get(seed, {}).get(measure)
+        return None if found is None or np.isnan(found[0, index]) else float(found[0, index])
+
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
@@ -50,6 +55,7 @@ class StudyResult:
     seeds: tuple[int, ...]
     arms: tuple[ArmResult, ...]
     failures: Mapping[str, str]
+    class_names: tuple[str, ...] = ()
 
     @cached_property
     def differences(self) -> dict[str, dict[str, dict[str, PairedDifference]]]:
@@ -66,6 +72,21 @@ class StudyResult:
                 if other is not control and other is not self.arms[0]
             }
             for control in controls
+        }
+
+    @cached_property
+    def class_differences(self) -> dict[str, list[list[PairedDifference | None] | None]]:
+        """By control, for each arm the differences of its classes' IoU; None for an arm not held against it."""
+        by_name = {result.arm.name: result for result in self.arms}
+        classes = range(len(self.class_names))
+        return {
+            control: [
+                [_difference(result, by_name[control], "per_class_iou", index) for index in classes]
+                if result.arm.name in held
+                else None
+                for result in self.arms
+            ]
+            for control, held in self.differences.items()
         }
 
     @property
@@ -130,8 +151,12 @@ class StudyResult:
         }
 
 
-def _difference(arm: ArmResult, control: ArmResult, measure: str) -> PairedDifference | None:
+def _difference(
+    arm: ArmResult, control: ArmResult, measure: str, class_index: int | None = None
+) -> PairedDifference | None:
+    entry = slice(None) if class_index is None else (slice(None), class_index)
     both = [
-        {seed: scores[measure] for seed, scores in each.scores.items() if measure in scores} for each in (arm, control)
+        {seed: scores[measure][entry] for seed, scores in each.scores.items() if measure in scores}
+        for each in (arm, control)
     ]
     return paired_difference(*both)

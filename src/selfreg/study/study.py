@@ -83,7 +83,7 @@ def run_study(
     failures = train_all(order, places, console)
     scores = _measure_all(order, source)
     results = tuple(_arm_result(arm, planned[arm], scores) for arm in parsed)
-    result = StudyResult(study, len(source), all_seeds, results, failures)
+    result = StudyResult(study, len(source), all_seeds, results, failures, tuple(source.labels.class_names))
     _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
         print(json.dumps(result.to_json(), indent=2, allow_nan=False))

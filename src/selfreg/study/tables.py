@@ -4,7 +4,14 @@ from statistics import median
 
 from rich.console import Console
 
-from selfreg.evaluation.measures import HEADLINES, Difference, Measure, verdict_in_words
+from selfreg.evaluation.measures import (
+    CLASS_MEASURES,
+    HEADLINES,
+    IN_VERDICT,
+    Difference,
+    Measure,
+    verdict_in_words,
+)
 from selfreg.report.content import Curve
 from selfreg.report.depth import depth_curve
 from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage
@@ -55,20 +62,30 @@ def _difference(entries: dict[str, PairedDifference], measure: Measure) -> Diffe
     return None if entry is None else Difference(measure, entry.value, entry.low, entry.high)
 
 
-def in_words(result: StudyResult) -> list[str]:
-    """One sentence for each arm and control that says what is better and what is worse; then the small print."""
-    sentences = []
+def verdicts(result: StudyResult) -> dict[str, dict[str, str]]:
+    """By control and arm one sentence: in what the arm is better and worse than the control."""
+    sentences: dict[str, dict[str, str]] = {}
     for control, by_arm in result.differences.items():
+        sentences[control] = {}
         for arm, entries in by_arm.items():
             known = [each for measure in HEADLINES if (each := _difference(entries, measure))]
-            if not known:
-                sentences.append(f"{arm} against {control}: no seed has both, so nothing can be said.")
-                continue
-            seeds = max(len(entries[each.measure.key].seeds) for each in known)
-            sentences.append(f"{arm} against {control} ({seeds} seed{'s' * (seeds > 1)}): {verdict_in_words(known)}.")
-    sentences.append(result.coverage)
-    sentences.extend(f"The run {name} failed and is left out: {words}" for name, words in result.failures.items())
+            if known:
+                seeds = max(len(entries[each.measure.key].seeds) for each in known)
+                words = f"({seeds} seed{'s' * (seeds > 1)}): {verdict_in_words(known)}."
+            else:
+                words = ": no seed has both, so nothing can be said."
+            sentences[control][arm] = f"{arm} against {control} {words}".replace(" : ", ": ")
     return sentences
+
+
+def in_words(result: StudyResult) -> list[str]:
+    """The verdict on each arm and control, then the small print."""
+    return [*(words for by_arm in verdicts(result).values() for words in by_arm.values()), *_small_print(result)]
+
+
+def _small_print(result: StudyResult) -> list[str]:
+    failed = (f"The run {name} failed and is left out: {words}" for name, words in result.failures.items())
+    return [result.coverage, *failed]
 
 
 def print_study(result: StudyResult, console: Console) -> None:
@@ -89,37 +106,59 @@ def markdown(result: StudyResult, command: str) -> str:
 
 
 def study_page(result: StudyResult, command: str) -> StudyPage:
-    """The page: measures with their seeds and differences, training time, val mIoU by epoch."""
-    seeds = ", ".join(map(str, result.seeds))
+    """The page: verdicts, measures with their seeds and differences, training time, classes, val mIoU by epoch."""
+    config = result.config
+    arms = [each.arm.name for each in result.arms]
     return StudyPage(
-        title="Study",
-        subtitle=f"{result.num_images} images of the split {result.config.data.val_split}; seeds {seeds}",
-        arms=tuple(each.arm.name for each in result.arms),
+        title=f"Study: {', '.join(arms[1:])} against {arms[0]}" if len(arms) > 1 else f"Study of {arms[0]}",
+        subtitle=f"{result.num_images} images of the split {config.data.val_split}",
+        arms=tuple(arms),
+        facts=[
+            ("network", config.network.name),
+            ("data", config.data.root.name if config.data.root else config.data.kind),
+            ("epochs", str(config.training.epochs)),
+            ("seeds", ", ".join(map(str, result.seeds))),
+        ],
+        verdicts=verdicts(result),
         measures=[*(_page_measure(result, measure) for measure in HEADLINES), _page_time(result)],
+        classes=_page_classes(result),
         curves=_page_curves(result) + depth_curve({arm.arm.name: arm.miou_by_depth for arm in result.arms}),
-        notes=in_words(result),
+        notes=_small_print(result),
         commands=[command],
     )
 
 
 def _page_measure(result: StudyResult, measure: Measure) -> MeasureOfArms:
-    values = [
-        [
-            None if value is None else measure.scaled(value)
-            for value in (arm.value(measure.key, seed) for seed in result.seeds)
-        ]
-        for arm in result.arms
-    ]
-    differences: dict[str, list[ArmDifference | None]] = {}
-    for control, by_arm in result.differences.items():
-        found = [by_arm.get(arm.arm.name, {}).get(measure.key) for arm in result.arms]
-        differences[control] = [
-            None
-            if entry is None
-            else ArmDifference(measure.scaled(entry.value), (measure.scaled(entry.low), measure.scaled(entry.high)))
-            for entry in found
-        ]
-    return MeasureOfArms(measure.title, measure.unit, measure.higher_is_better, values, differences)
+    values = [[_scaled(measure, arm.value(measure.key, seed)) for seed in result.seeds] for arm in result.arms]
+    differences = {
+        control: [_arm_difference(measure, by_arm.get(arm.arm.name, {}).get(measure.key)) for arm in result.arms]
+        for control, by_arm in result.differences.items()
+    }
+    card = measure.key in IN_VERDICT[:3]
+    return MeasureOfArms(measure.title, measure.unit, measure.higher_is_better, values, differences, card)
+
+
+def _page_classes(result: StudyResult) -> list[MeasureOfArms]:
+    iou = CLASS_MEASURES["per_class_iou"]
+    classes = []
+    for index, name in enumerate(result.class_names):
+        values = [[_scaled(iou, arm.class_value(iou.key, seed, index)) for seed in result.seeds] for arm in result.arms]
+        differences = {
+            control: [_arm_difference(iou, by_class[index] if by_class else None) for by_class in columns]
+            for control, columns in result.class_differences.items()
+        }
+        classes.append(MeasureOfArms(name, iou.unit, iou.higher_is_better, values, differences))
+    return classes
+
+
+def _scaled(measure: Measure, value: float | None) -> float | None:
+    return None if value is None else measure.scaled(value)
+
+
+def _arm_difference(measure: Measure, entry: PairedDifference | None) -> ArmDifference | None:
+    if entry is None:
+        return None
+    return ArmDifference(measure.scaled(entry.value), (measure.scaled(entry.low), measure.scaled(entry.high)))
 
 
 def _page_time(result: StudyResult) -> MeasureOfArms:

@@ -5,6 +5,8 @@
   if (!select) return;
   select.addEventListener("change", () => {
     for (const part of document.querySelectorAll("[data-pair]")) part.hidden = part.dataset.pair !== select.value;
+    const control = select.value.split("-")[0];
+    for (const part of document.querySelectorAll("[data-control]")) part.hidden = part.dataset.control !== control;
     document.dispatchEvent(new CustomEvent("pair", { detail: select.value.split("-").map(Number) }));
   });
 })();
