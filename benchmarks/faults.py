@@ -1,4 +1,4 @@
-"""Kill the commands at random moments, start them again, look for losses: ``python benchmarks/faults.py --kills 20``.
+"""Kill the commands at random moments, start them again, look for losses: `python benchmarks/faults.py --kills 20`.
 
 Every command runs on small generated data, in a process of its own (forked, so that nobody waits for imports), and is
 killed (SIGKILL, its whole process group) at a moment drawn from the seed: while it starts, some time after it has begun

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from processes import Command
 from selfreg.config import load_config
 from selfreg.opening import open_split
 from selfreg.regulation import MultiExit
@@ -27,17 +27,12 @@ from tiny import selfreg, write_config
 TWO = ("--set", "training.devices=2", "--set", "training.strategy=ddp")
 
 
-def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call the command in a process of its own, which starts the second one."""
+def command(folder: Path, *arguments: str | Path, **environment: str) -> Command:
+    """Call the command in a process of its own, which starts the second one; wait for its end."""
     paths = [str(Path(__file__).parent), *filter(None, sys.path)]
-    return subprocess.run(
-        [sys.executable, "-m", "selfreg.cli", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    started = Command(folder, *arguments, environment={"PYTHONPATH": os.pathsep.join(paths), **environment})
+    started.wait()
+    return started
 
 
 def small_config(folder: Path) -> Path:
@@ -61,24 +56,20 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, subprocess.CompletedProcess[str]]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Command]:
     folder = tmp_path_factory.mktemp("two")
-    ended = command("train", small_config(folder), "--out", folder / "run", *TWO)
-    assert ended.returncode == 0, ended.stderr
+    ended = command(folder, "train", small_config(folder), "--out", folder / "run", *TWO)
+    assert ended.wait() == 0, ended.stderr
     return Run.open(folder / "run"), ended
 
 
-def test_two_processes_train_the_weights_that_one_process_trains(
-    one: Run, two: tuple[Run, subprocess.CompletedProcess[str]]
-) -> None:
+def test_two_processes_train_the_weights_that_one_process_trains(one: Run, two: tuple[Run, Command]) -> None:
     expected, found = load_file(one.weights_path("last")), load_file(two[0].weights_path("last"))
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_two_processes_log_and_validate_what_one_process_does(
-    one: Run, two: tuple[Run, subprocess.CompletedProcess[str]]
-) -> None:
+def test_two_processes_log_and_validate_what_one_process_does(one: Run, two: tuple[Run, Command]) -> None:
     for name in (
         "loss",
         "terms/segmentation",
@@ -92,7 +83,7 @@ def test_two_processes_log_and_validate_what_one_process_does(
         assert two[0].history(name) == pytest.approx(one.history(name), abs=1e-4), name
 
 
-def test_only_the_first_process_writes(two: tuple[Run, subprocess.CompletedProcess[str]]) -> None:
+def test_only_the_first_process_writes(two: tuple[Run, Command]) -> None:
     run, ended = two
     assert ended.stdout.count("2 epochs, last val mIoU") == 1
     lines = ended.stdout.splitlines()
@@ -109,20 +100,20 @@ def test_only_the_first_process_writes(two: tuple[Run, subprocess.CompletedProce
 
 
 def test_a_process_that_fails_ends_all_and_the_run_resumes_to_the_same_weights(
-    two: tuple[Run, subprocess.CompletedProcess[str]], tmp_path: Path
+    two: tuple[Run, Command], tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
     config = small_config(tmp_path)
-    failed = command("train", config, "--out", run.folder, *TWO, FAILING_RANK="1")
-    assert failed.returncode != 0
+    failed = command(tmp_path, "train", config, "--out", run.folder, *TWO, FAILING_RANK="1")
+    assert failed.wait() != 0
     assert "the loss is not finite at step 4" in failed.stderr
     # the process at fault has two of the four images of the step
     assert re.search(r"segmentation broke \(.*; images train_\d+, train_\d+\)", failed.stderr)
     assert "another process broke" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert run.summary() is None
-    resumed = command("train", config, "--out", run.folder, "--resume", *TWO)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = command(tmp_path, "train", config, "--out", run.folder, "--resume", *TWO)
+    assert resumed.wait() == 0, resumed.stderr
     expected, found = load_file(two[0].weights_path("last")), load_file(run.weights_path("last"))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     summary = run.summary()
@@ -136,8 +127,8 @@ def test_batches_that_one_process_cannot_use_are_left_out_by_all(tmp_path: Path)
     for name, processes, failing in (("one", (), "0"), ("two", TWO, "1")):
         run = Run(tmp_path / name)
         skipping = ("--set", "training.skip_non_finite=2", *processes)
-        ended = command("train", config, "--out", run.folder, *skipping, FAILING_RANK=failing)
-        assert ended.returncode == 0, ended.stderr
+        ended = command(tmp_path, "train", config, "--out", run.folder, *skipping, FAILING_RANK=failing)
+        assert ended.wait() == 0, ended.stderr
         assert "skipped a batch whose loss is not finite (2 of 2)" in ended.stderr
         summary = run.summary()
         assert summary is not None
@@ -147,9 +138,7 @@ def test_batches_that_one_process_cannot_use_are_left_out_by_all(tmp_path: Path)
         torch.testing.assert_close(weights[1][key], tensor, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_the_number_of_processes_is_not_held_against_a_run(
-    two: tuple[Run, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_the_number_of_processes_is_not_held_against_a_run(two: tuple[Run, Command], tmp_path: Path) -> None:
     assert selfreg("train", small_config(tmp_path), "--out", two[0].folder, "--resume") == 0
 
 

@@ -1,9 +1,6 @@
 """A run from start to end, cut off and resumed."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
+from processes import Command
 from selfreg.config import load_config
 from selfreg.opening import build_from_config, input_statistics, open_split
 from selfreg.regulation import SelfRegulation
@@ -91,13 +89,12 @@ def test_a_run_that_ended_is_not_trained_again(whole: Run) -> None:
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
     config = write_config(tmp_path, training={"epochs": 40})
     run = Run(tmp_path / "run")
-    command = [sys.executable, "-m", "selfreg.cli", "train", str(config), "--out", str(run.folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = Command(tmp_path, "train", config, "--out", run.folder)
     deadline = time.monotonic() + 200
-    while not run.checkpoint_path.exists() and time.monotonic() < deadline and process.poll() is None:
+    while not run.checkpoint_path.exists() and time.monotonic() < deadline and command.running:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    command.signal_group(signal.SIGKILL)
+    command.wait()
     assert run.checkpoint_path.exists()
     finished = int(torch.load(run.checkpoint_path, weights_only=True)["epoch"]) + 1
     short = load_config(config, [f"training.epochs={finished + 1}"])

@@ -1,10 +1,8 @@
 """`selfreg pseudo` from start to end: what it leaves, what it does not look at, how it goes on, and training on it."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from processes import Command
 from selfreg.config import load_config
 from selfreg.data import PseudoLabels
 from selfreg.files import locked
@@ -176,16 +175,12 @@ def test_a_command_killed_in_any_stage_goes_on_to_the_same_bits(
 def test_a_killed_process_leaves_a_folder_that_the_next_one_finishes(made: Path, data: Path, tmp_path: Path) -> None:
     config = write_weak_config(tmp_path, data)
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "selfreg.cli", "pseudo", str(config), "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = Command(tmp_path, "pseudo", config, "--out", out)
     deadline = time.monotonic() + 200
-    while not list(out.glob("stages/*/*")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(out.glob("stages/*/*")) and time.monotonic() < deadline and command.running:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    command.signal_group(signal.SIGKILL)
+    command.wait()
     assert list(out.glob("stages/*/*"))
     make_pseudo_masks(load_config(config), out)
     assert contents(out) == contents(made)
