@@ -11,10 +11,11 @@ from selfreg.data.kinds import TAGGED_KINDS, open_source
 from selfreg.networks import adapt_input, build_network, preprocessing
 
 
-def open_split(config: Config, split: str) -> Source:
-    """A split of the configured data. Raises ValueError for data that are not as they should be."""
+def open_split(config: Config, split: str, *, masks: bool = True) -> Source:
+    """A split of the configured data; without `masks` they need not exist. Raises ValueError for invalid data."""
     data = config.data
-    return open_source(data.kind, data.root, split, **source_options(data))
+    lenient = {} if masks or data.kind == "scenes" else {"must_exist": False}
+    return open_source(data.kind, data.root, split, **source_options(data), **lenient)
 
 
 def image_format(data: DataConfig) -> ImageFormat:

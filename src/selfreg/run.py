@@ -237,8 +237,13 @@ class Run:
         network = build_from_config(config, self.info().num_classes, pretrained=False)
         return self.load_weights(network, which).eval()
 
-    def source(self, split: str, overrides: Sequence[str] = ()) -> "Source":
+    def source(self, split: str, overrides: Sequence[str] = (), *, masks: bool = True) -> "Source":
         """A split of the run's data, its classes in the order of the run.
+
+        Args:
+            split: Name of the split.
+            overrides: `section.key=value` for the configuration.
+            masks: Whether every image must have a mask.
 
         Raises:
             ValueError: If the classes of the data are not those that the run was trained on, compared by name.
@@ -246,7 +251,7 @@ class Run:
         from selfreg.data import in_class_order
         from selfreg.opening import open_split
 
-        source = open_split(self.config(overrides), split)
+        source = open_split(self.config(overrides), split, masks=masks)
         return in_class_order(source, self.info().class_names, f"{self.folder}: the run")
 
     def history(self, name: str) -> dict[int, float]:

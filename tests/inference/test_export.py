@@ -10,6 +10,7 @@ import torch
 from timm.layers import Conv2dSame
 
 from selfreg.inference import export
+from selfreg.inference.exportable import exportable
 from selfreg.networks import build_network
 from selfreg.run import Run
 from tiny import selfreg, write_config
@@ -46,7 +47,7 @@ def test_a_file_that_computes_something_else_is_not_left_in_place(
 def test_padding_to_the_same_size_is_fixed_for_the_export_and_computes_the_same() -> None:
     network = build_network("smp:FPN/tu-tf_mobilenetv3_small_minimal_100", 3).eval()
     kinds = {type(module) for module in network.modules()}
-    fixed = export.with_fixed_padding(network)
+    fixed = exportable(network)
     assert Conv2dSame in kinds
     assert {type(module) for module in network.modules()} == kinds
     assert Conv2dSame not in {type(module) for module in fixed.modules()}

@@ -18,6 +18,7 @@ from selfreg.cli.options import (
     Set,
     Shard,
     Which,
+    open_run,
     print_json,
     weights_named,
 )
@@ -43,6 +44,8 @@ def evaluate(
     With --shard the run predicts its part of the split and measures nothing; once all parts are done, the command
     without --shard measures them.
     """
+    if run is not None:
+        open_run(run)
     from selfreg.inference.evaluate import evaluate_folders, evaluate_run, predict_shard, print_table
 
     if shard is not None:
@@ -85,6 +88,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare runs, or anybody's index PNGs, on the same images: paired differences with 95 % intervals."""
+    if labels is None:
+        for side in sides:
+            open_run(side)
     from selfreg.comparison.compare import compare_folders, compare_runs, print_comparison
     from selfreg.comparison.page import write_comparison
 

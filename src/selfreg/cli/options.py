@@ -35,3 +35,11 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{option} {text}: write numbers with commas between them") from None
+
+
+def open_run(folder: Path) -> None:
+    """Raise ValueError if the folder holds no run or its files are damaged; loads no torch, so it answers at once."""
+    from selfreg.run import Run
+
+    run = Run.open(folder)
+    run.config()

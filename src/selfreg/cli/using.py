@@ -1,21 +1,32 @@
 """Verbs that use a network: predict, export, taps."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from selfreg.cli.app import app
+<<<<<<< HEAD
 from selfreg.cli.options import AllowCode, AsJson, Shard, Which, numbers, print_json, weights_named
 from selfreg.regulation.options import PROBE_SIZE
+=======
+from selfreg.cli.options import AllowCode, AsJson, Set, Shard, Which, numbers, open_run, print_json, weights_named
+>>>>>>> d3c2cad (Predict folders with their subfolders, splits and ONNX files; probabilities, legends, unreadable photographs)
 
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    images: Annotated[Path, typer.Argument(help="A photograph, or a folder of them.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the index PNGs.")],
-    overlay: Annotated[bool, typer.Option("--overlay", help="Blended pictures too, in OUT/overlays.")] = False,
+    model: Annotated[Path, typer.Argument(help="Folder of a run, or an ONNX file that `selfreg export` wrote.")],
+    images: Annotated[Path | None, typer.Argument(help="A photograph, or a folder of them.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the index PNGs.")] = ...,  # type: ignore[assignment]
+    split: Annotated[str | None, typer.Option(help="Predict a split of the run's data instead of photographs.")] = None,
+    overrides: Set = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write blended pictures to OUT/overlays.")] = False,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(help="Write class probabilities to OUT/probabilities: npy (float16) or png (8-bit)."),
+    ] = None,
     weights: Which = "last",
     scales: Annotated[str, typer.Option(help="Zooms to average over, e.g. 0.75,1,1.25.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirror image too.")] = False,
@@ -23,22 +34,46 @@ def predict(
     allow_code: AllowCode = False,
     shard: Shard = None,
 ) -> None:
-    """Write a class map of each photograph, of its own size."""
-    from selfreg.inference.predict import predict_with_run
+    """Write a class map of each photograph, of its own size and under its own path.
 
-    number = predict_with_run(
-        run,
-        images,
-        out,
-        overlay=overlay,
-        which=weights_named(weights),
+    Photographs that cannot be read are skipped and named; the exit status is then 1.
+    """
+    from selfreg.inference.photographs import find_images, share_of
+
+    # mistakes of typing are reported before anything heavy is imported
+    share_of(shard or "1/1")
+    if images is not None:
+        find_images(images, leave_out=out)
+    if model.suffix.lower() != ".onnx":
+        open_run(model)
+    elif not model.is_file():
+        raise ValueError(f"{model}: no such file")
+    from selfreg.inference.model import load
+    from selfreg.inference.predict import predict_with_model
+
+    loaded = load(
+        model,
+        weights=weights_named(weights),
         scales=numbers(scales, "--scales"),
         flip=flip,
         tile=tile,
         allow_code=allow_code,
-        shard=shard or "1/1",
     )
-    print(f"{number} masks in {out}")
+    result = predict_with_model(
+        loaded,
+        images,
+        out,
+        split=split,
+        overlay=overlay,
+        probabilities=probabilities,  # type: ignore[arg-type]
+        shard=shard or "1/1",
+        overrides=overrides or (),
+    )
+    print(f"{result.written} masks in {out}")
+    if result.unreadable:
+        print("\n".join(result.unreadable), file=sys.stderr)
+        print(f"{len(result.unreadable)} images could not be read and were skipped", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -51,6 +86,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export the plain network; the file stays only if it computes the same."""
+    open_run(run)
     from selfreg.inference.export import export_run
 
     parity = export_run(run, path, file_format, weights_named(weights), allow_code=allow_code)  # type: ignore[arg-type]

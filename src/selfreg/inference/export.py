@@ -1,7 +1,5 @@
 """`selfreg export`: a trained network as an ONNX or torch.export file, left in place only if it computes the same."""
 
-import copy
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +11,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from selfreg.files import whole_file
+from selfreg.inference.exportable import exportable
+from selfreg.inference.onnx_network import METADATA_KEY, OnnxMetadata
 from selfreg.inference.predictor import SIDE_MULTIPLE
 from selfreg.messages import one_line
 from selfreg.regulation import main_output
-from selfreg.run import Run, RunInfo, Weights
+from selfreg.run import Run, Weights
 
 Format = Literal["onnx", "torch-export"]
 
@@ -60,10 +60,10 @@ def export_run(
     if format not in ("onnx", "torch-export"):
         raise ValueError(f"--format {format}: use onnx or torch-export")
     run = Run.open(folder, allow_code=allow_code)
-    info = run.info()
-    metadata = _metadata(info, run.config().data.range)
+    info, data = run.info(), run.config().data
+    metadata = OnnxMetadata.of(info, data.short_side, data.range).model_dump_json()
     network = _Logits(run.network(which)).eval()
-    program = _export_program(with_fixed_padding(network), len(info.mean))
+    program = _export_program(exportable(network), len(info.mean))
     with whole_file(path) as temporary:
         if format == "onnx":
             _write_onnx(program, temporary, metadata)
@@ -79,48 +79,6 @@ def export_run(
                 f"one ({100 * parity.agreement:.2f} % of pixels agree)"
             )
     return parity
-
-
-def with_fixed_padding(network: nn.Module) -> nn.Module:
-    """A copy whose convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by a fixed number of pixels.
-
-    Where the stride divides the side, as it does in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s
-    pixels for kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the
-    image's size, the expressions of one layer stand in those of the next, and an export does not end.
-    """
-    from timm.layers import Conv2dSame
-
-    network = copy.deepcopy(network)
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Conv2dSame):
-                setattr(module, name, nn.Sequential(nn.ZeroPad2d(_same_padding(child)), _plain_convolution(child)))
-    return network
-
-
-def _same_padding(convolution: nn.Conv2d) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom."""
-    sides: list[int] = []
-    for kernel, dilation, stride in zip(
-        convolution.kernel_size[::-1], convolution.dilation[::-1], convolution.stride[::-1], strict=True
-    ):
-        total = max((kernel - 1) * dilation + 1 - stride, 0)
-        sides += [total // 2, total - total // 2]
-    return sides[0], sides[1], sides[2], sides[3]
-
-
-def _plain_convolution(convolution: nn.Conv2d) -> nn.Conv2d:
-    plain = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        convolution.kernel_size,  # type: ignore[arg-type]
-        convolution.stride,  # type: ignore[arg-type]
-        dilation=convolution.dilation,  # type: ignore[arg-type]
-        groups=convolution.groups,
-        bias=convolution.bias is not None,
-    )
-    plain.load_state_dict(convolution.state_dict())
-    return plain
 
 
 def _export_program(network: nn.Module, bands: int) -> ExportedProgram:
@@ -160,12 +118,8 @@ def _write_onnx(program: ExportedProgram, path: Path, metadata: str) -> None:
         raise ValueError("torch.onnx gave no program; export with --format torch-export")
     model = onnx_program.model_proto
     entry = model.metadata_props.add()
-    entry.key, entry.value = "selfreg", metadata
+    entry.key, entry.value = METADATA_KEY, metadata
     onnx.save(model, str(path))
-
-
-def _metadata(info: RunInfo, value_range: tuple[float, float] | None) -> str:
-    return json.dumps({"class_names": info.class_names, "mean": info.mean, "std": info.std, "range": value_range})
 
 
 def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:

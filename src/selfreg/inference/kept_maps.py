@@ -21,7 +21,7 @@ from selfreg import __version__
 from selfreg.config import DataConfig, ValidationConfig
 from selfreg.data import Source
 from selfreg.files import whole_file, write_text
-from selfreg.inference.predict import index_png, prediction_path
+from selfreg.inference.predict import index_png, prediction_path, refuse_repeated_ids
 from selfreg.inference.predictor import Predictor, predictor_of
 from selfreg.networks import runs_own_code
 from selfreg.run import Run, Weights
@@ -60,7 +60,7 @@ def predict_source(
     Raises:
         ValueError: If two images have one id, or an image or the weights cannot be read.
     """
-    _refuse_repeated_ids(source)
+    refuse_repeated_ids(source)
     folder = run.prediction_folder(split, which)
     _note_data(run.predicted_data_path(split, which), data)
     settings = run.config().validation if settings is None else settings
@@ -114,13 +114,6 @@ def _digest_of_code(network: str) -> str | None:
     except (ImportError, ValueError, AttributeError):
         return None
     return digest_of_file(Path(found.origin)) if found and found.origin and Path(found.origin).is_file() else None
-
-
-def _refuse_repeated_ids(source: Source) -> None:
-    if len(set(source.ids)) < len(source):
-        seen: set[str] = set()
-        twice = next(name for name in source.ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"two images of the split have the id {twice!r}, so they would share a prediction; rename one")
 
 
 def _note_data(path: Path, data: DataConfig) -> None:

@@ -1,7 +1,10 @@
-"""`selfreg predict`: a photograph or a folder of them to index PNGs."""
+"""`selfreg predict`: class maps of a photograph, of a folder of them, or of a split of a data set."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,54 +12,80 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from selfreg.data import ImageFormat, read_image
+from selfreg.config import check_overrides
+from selfreg.data import Source, read_image
 from selfreg.data.pairs import leads_out
-from selfreg.data.reading import RGB
+from selfreg.data.reading import RGB, ImageFormat
+from selfreg.data.source import HasFiles
 from selfreg.files import whole_file
-from selfreg.inference.predictor import Predictor, predictor_of
-from selfreg.opening import image_format
-from selfreg.report.pictures import overlay as blend
-from selfreg.run import Run, Weights
+from selfreg.inference.model import Model
+from selfreg.inference.overlays import write_overlay
+from selfreg.inference.photographs import IMAGE_SUFFIXES, find_images, output_names, refuse_overwriting, share_of
+from selfreg.inference.predictor import Predictor
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+__all__ = ["IMAGE_SUFFIXES", "Outputs", "Predicted", "find_images", "predict_images", "predict_split", "share_of"]
+
+Probabilities = Literal["npy", "png"]
 
 
-def find_images(path: Path) -> list[Path]:
-    """The photograph itself, or those directly in a folder, by name; hidden files are left out.
+@dataclass(frozen=True)
+class Outputs:
+    """What is written for every image, below one folder.
 
-    Raises ValueError where there are none, or where two would be written under one name (a.jpg and a.png).
+    `FOLDER/NAME.png` is always written: 8-bit class indices with the palette, in the size of the image.
+
+    Attributes:
+        folder: The folder.
+        palette: (256, 3) uint8 RGB.
+        class_names: Names for the legend of the overlays.
+        overlay: Write `FOLDER/overlays/NAME.jpg` too.
+        probabilities: Write `FOLDER/probabilities/NAME.npy`, (K, H, W) float16, or with "png" one grey 8-bit picture
+            per class, `FOLDER/probabilities/NAME/000.png` and so on, 255 for a probability of 1.
+        image_format: Bands and range of the images.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ValueError(f"{path}: no such file or folder")
-    images = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in IMAGE_SUFFIXES and entry.name[0] != "." and not entry.is_dir()
-    )
-    if not images:
-        raise ValueError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    seen: dict[str, Path] = {}
-    for image in images:
-        if image.stem in seen:
-            raise ValueError(f"{image}: would be written under the name of {seen[image.stem].name}; rename one of them")
-        seen[image.stem] = image
-    return images
+
+    folder: Path
+    palette: NDArray[np.uint8]
+    class_names: Sequence[str] = ()
+    overlay: bool = False
+    probabilities: Probabilities | None = None
+    image_format: ImageFormat = RGB
+
+    def __post_init__(self) -> None:
+        if self.probabilities not in (None, "npy", "png"):
+            raise ValueError(f"--probabilities {self.probabilities}: use npy or png")
+
+    def write(self, name: str, image: NDArray[Any], predictor: Predictor) -> None:
+        """Predict one image and write its files."""
+        if self.probabilities is None:
+            classes = predictor(image)
+        else:
+            classes, probabilities = predictor.classes_and_probabilities(image)
+            self._write_probabilities(name, probabilities)
+        save_index_png(prediction_path(self.folder, name), classes, self.palette)
+        if self.overlay:
+            shown = self.image_format.to_rgb(image)
+            path = self.folder / "overlays" / f"{name}.jpg"
+            write_overlay(path, shown, classes, self.palette, self.class_names)
+
+    def _write_probabilities(self, name: str, probabilities: NDArray[np.float16]) -> None:
+        folder = self.folder / "probabilities"
+        if self.probabilities == "npy":
+            with whole_file(folder / f"{name}.npy") as temporary:
+                np.save(temporary, probabilities)
+            return
+        for index, plane in enumerate(probabilities):
+            grey = Image.fromarray((plane.astype(np.float32) * 255).round().astype(np.uint8))
+            with whole_file(folder / name / f"{index:03d}.png") as temporary:
+                grey.save(temporary, format="PNG")
 
 
-def share_of(text: str) -> slice:
-    """The part `I/N` of a list that N commands share out, I counted from 1: every Nth item from the Ith on.
+@dataclass
+class Predicted:
+    """How many images were predicted, and the messages for those that could not be read."""
 
-    Raises ValueError for text of another form or I out of 1..N.
-    """
-    try:
-        number, parts = (int(word) for word in text.split("/"))
-    except ValueError:
-        raise ValueError(f"--shard {text}: write it as I/N, e.g. 1/4") from None
-    if not 1 <= number <= parts:
-        raise ValueError(f"--shard {text}: I is one of 1..N")
-    return slice(number - 1, None, parts)
+    written: int = 0
+    unreadable: list[str] = field(default_factory=list)
 
 
 def predict_images(
@@ -65,38 +94,89 @@ def predict_images(
     folder: Path,
     palette: NDArray[np.uint8],
     *,
+    root: Path | None = None,
+    class_names: Sequence[str] = (),
     overlay: bool = False,
+    probabilities: Probabilities | None = None,
     image_format: ImageFormat = RGB,
+    skip_unreadable: bool = False,
     progress: Callable[[Sequence[Path]], Iterable[Path]] = lambda items: items,
-) -> int:
-    """Write `folder/NAME.png` for every image, and `folder/overlays/NAME.jpg` with `overlay`; return how many.
+) -> Predicted:
+    """Predict photographs and write the class maps, each whole or not at all.
 
-    Images are read as `image_format` says. A mask has the image's own size, 8-bit class indices and the palette
-    (256, 3) of the data set. Files are written whole or not at all. Raises ValueError for an image that cannot be read;
-    those before it are kept.
+    Args:
+        predictor: The network with its preprocessing.
+        images: The photographs.
+        folder: Where the class maps go; see `Outputs` for its layout.
+        palette: (256, 3) uint8 RGB.
+        root: Folder of the photographs: class maps keep the paths below it. Without it they keep the file names.
+        class_names: Names for the legend of the overlays.
+        overlay: Write blended pictures too.
+        probabilities: Write class probabilities too, as "npy" or "png".
+        image_format: Bands and range of the photographs.
+        skip_unreadable: Go on after a photograph that cannot be read.
+        progress: Wraps the list of photographs, for a progress bar.
+
+    Returns:
+        How many class maps were written, and what could not be read.
+
+    Raises:
+        ValueError: Before anything is written, if two photographs would be written under one name or a class map would
+            replace a photograph; and for a photograph that cannot be read, unless `skip_unreadable` is set.
     """
+    outputs = Outputs(folder, palette, class_names, overlay, probabilities, image_format)
+    names = dict(zip(images, output_names(images, root), strict=True))
+    refuse_overwriting(images, [prediction_path(folder, name) for name in names.values()])
+    result = Predicted()
     for path in progress(images):
-        _predict_one(predictor, path, folder, palette, overlay, image_format)
-    return len(images)
+        # a function of its own, so that nothing of one image is held while the next is read
+        read = partial(read_image, path, image_format)
+        _predict_one(predictor, names[path], read, outputs, result, skip_unreadable)
+    return result
+
+
+def predict_split(
+    predictor: Predictor, source: Source, outputs: Outputs, share: slice = slice(None)
+) -> Predicted:
+    """Predict the images of a split, under their ids; masks are not read, and need not exist.
+
+    Images that cannot be read are skipped; see `Predicted`.
+    """
+    result = Predicted()
+    for index in progress_bar(range(len(source))[share]):
+        _predict_one(predictor, source.ids[index], partial(image_of, source, outputs.image_format, index), outputs, result, True)
+    return result
+
+
+def image_of(source: Source, image_format: ImageFormat, index: int) -> NDArray[Any]:
+    """The image at `index` of a source, without its mask where it lies in a file of its own."""
+    if isinstance(source, HasFiles):
+        return read_image(source.files(index).image, image_format)
+    return source.read(index).image
 
 
 def _predict_one(
     predictor: Predictor,
-    path: Path,
-    folder: Path,
-    palette: NDArray[np.uint8],
-    overlay: bool,
-    image_format: ImageFormat,
+    name: str,
+    read: Callable[[], NDArray[Any]],
+    outputs: Outputs,
+    result: Predicted,
+    skip_unreadable: bool,
 ) -> None:
-    # a function of its own, so that nothing of one image is held while the next is read
-    image = read_image(path, image_format)
-    classes = predictor(image)
-    save_index_png(folder / f"{path.stem}.png", classes, palette)
-    if overlay:
-        with whole_file(folder / "overlays" / f"{path.stem}.jpg") as temporary:
-            shown = image_format.to_rgb(image)
-            blended = blend(shown, classes, palette, out=shown if shown.flags.writeable else None)
-            Image.fromarray(blended).save(temporary, quality=92)
+    try:
+        image = read()
+    except ValueError as error:
+        if not skip_unreadable:
+            raise
+        result.unreadable.append(str(error))
+        return
+    outputs.write(name, image, predictor)
+    result.written += 1
+
+
+def progress_bar(items: Sequence[Any]) -> Iterator[Any]:
+    """A progress bar on the standard error."""
+    yield from track(items, description="predicting", console=Console(stderr=True), transient=True)
 
 
 def prediction_path(folder: Path, image_id: str) -> Path:
@@ -119,32 +199,74 @@ def save_index_png(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.u
         index_png(classes, palette).save(temporary, format="PNG")
 
 
-def predict_with_run(
-    folder: Path,
-    images: Path,
+def predict_with_model(
+    model: Model,
+    images: Path | None,
     out: Path,
     *,
-    overlay: bool,
-    which: Weights,
-    scales: Sequence[float],
-    flip: bool,
-    tile: int | None,
-    allow_code: bool = False,
+    split: str | None = None,
+    overlay: bool = False,
+    probabilities: Probabilities | None = None,
     shard: str = "1/1",
-) -> int:
-    """Predict a photograph or a folder of them with a run's network; return how many masks were written.
+    overrides: Sequence[str] = (),
+) -> Predicted:
+    """Predict a photograph, a folder of them, or a split of the run's data.
 
-    `shard` leaves all but a part of the folder to other processes (see `share_of`).
+    Args:
+        model: The trained network.
+        images: A photograph or a folder, searched with the folders below it; None with `split`.
+        out: Where the class maps go; see `Outputs`.
+        split: A split of the data that the run was trained on; masks need not exist.
+        overlay: Write blended pictures too.
+        probabilities: Write class probabilities too, as "npy" or "png".
+        shard: The part `I/N` of the images; the rest is left to other processes.
+        overrides: `section.key=value` for the data of the split.
+
+    Returns:
+        How many class maps were written, and what could not be read. A single photograph that cannot be read is an
+        error, and one of many is skipped.
+
+    Raises:
+        ValueError: If neither or both of `images` and `split` are given, or as `predict_images`.
     """
-    run = Run.open(folder, allow_code=allow_code)
-    paths = find_images(images)[share_of(shard)]
-    predictor = predictor_of(run, which, scales=scales, flip=flip, tile=tile)
+    outputs = Outputs(out, model.palette, model.class_names, overlay, probabilities, model.image_format)
+    if (images is None) == (split is None):
+        raise ValueError("give photographs, or --split with the name of a split of the run's data")
+    if split is not None:
+        if model.run is None:
+            raise ValueError("--split needs a run; an ONNX file names no data")
+        check_overrides(overrides, ("data.kind", "data.root", "data.options"), "predict")
+        source = model.run.source(split, overrides, masks=False)
+        refuse_repeated_ids(source)
+        return predict_split(model.predictor, source, outputs, share_of(shard))
+    if overrides:
+        raise ValueError(f"--set {overrides[0]}: has no effect without --split")
+    assert images is not None
+    found = find_images(images, leave_out=out)
     return predict_images(
-        predictor,
-        paths,
+        model.predictor,
+        found[share_of(shard)],
         out,
-        run.info().palette_array(),
+        model.palette,
+        root=images if images.is_dir() else None,
+        class_names=model.class_names,
         overlay=overlay,
-        image_format=image_format(run.config().data),
-        progress=lambda items: track(items, description="predicting", console=Console(stderr=True), transient=True),
+        probabilities=probabilities,
+        image_format=model.image_format,
+        skip_unreadable=images.is_dir(),
+        progress=progress_bar,
     )
+
+
+def refuse_repeated_ids(source: Source) -> None:
+    """Raise ValueError if two images of a split have one id: they would share a prediction."""
+    if len(set(source.ids)) == len(source):
+        return
+    seen: set[str] = set()
+    for image_id in source.ids:
+        if image_id in seen:
+            raise ValueError(
+                f"two images of the split have the id {image_id!r}, so they would share a prediction; "
+                "rename one of them"
+            )
+        seen.add(image_id)

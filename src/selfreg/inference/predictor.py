@@ -98,19 +98,21 @@ class Predictor:
         return result
 
     @torch.inference_mode()
-    def probabilities(self, image: NDArray[Any]) -> NDArray[np.float16]:
-        """The class probabilities (K, H, W) float16 of one image (H, W, C); they sum to 1 at every pixel."""
-        result: NDArray[np.float16] | None = None
-        zoom = self._zoom(*image.shape[:2])
-        for window in self._windows(*image.shape[:2]):
+    def classes_and_probabilities(self, image: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """The class map (H, W) uint8 and the class probabilities (K, H, W) float16 of one image (H, W, C)."""
+        height, width = image.shape[:2]
+        classes = np.empty((height, width), np.uint8)
+        probabilities: NDArray[np.float16] | None = None
+        zoom = self._zoom(height, width)
+        for window in self._windows(height, width):
             scores = self._scores(self._normalised(image[window.outer]), zoom)
-            probabilities = (scores.softmax(1) if self._views == 1 else scores)[0]
-            if result is None:
-                result = np.empty((len(probabilities), *image.shape[:2]), np.float16)
-            result[(slice(None), *window.target)] = probabilities[(slice(None), *window.inner)].half().cpu().numpy()
-        if result is None:
-            raise ValueError("the image has no pixels")
-        return result
+            classes[window.target] = scores.argmax(1)[0][window.inner].to(torch.uint8).cpu().numpy()
+            shares = (scores.softmax(1) if self._views == 1 else scores)[0]
+            if probabilities is None:
+                probabilities = np.empty((len(shares), height, width), np.float16)
+            probabilities[(slice(None), *window.target)] = shares[(slice(None), *window.inner)].half().cpu().numpy()
+        assert probabilities is not None  # there is at least one window
+        return classes, probabilities
 
     @torch.inference_mode()
     def class_map(self, image: Tensor) -> Tensor:
@@ -141,7 +143,9 @@ class Predictor:
             yield _Window(*zip(rows, columns, strict=True))
 
     def _normalised(self, image: NDArray[Any]) -> Tensor:
-        pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
+        # torch has no arithmetic for uint16
+        values = image if image.dtype == np.uint8 else image.astype(np.float32)
+        pixels = torch.tensor(values).permute(2, 0, 1).unsqueeze(0).to(self.mean.device)
         return (pixels.float() / full_scale(image) - self.mean) / self.std
 
     def _scores(self, image: Tensor, zoom: float) -> Tensor:
