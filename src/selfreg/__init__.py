@@ -1,6 +1,6 @@
 """Self-regulation for semantic segmentation: taps, exits and losses that train a network and then leave it.
 
-The names below are loaded at first use, so that ``import selfreg`` and ``selfreg --help`` stay quick.
+The names below are loaded at first use, so that `import selfreg` and `selfreg --help` stay quick.
 """
 
 from importlib import import_module
@@ -8,7 +8,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfreg.inference.model import load as load
     from selfreg.networks import build_network as build_network
+    from selfreg.notebook import compare as compare
+    from selfreg.notebook import evaluate as evaluate
+    from selfreg.notebook import train as train
     from selfreg.regulation import ExitOutputs as ExitOutputs
     from selfreg.regulation import LossTerms as LossTerms
     from selfreg.regulation import MultiExit as MultiExit
@@ -26,8 +30,24 @@ _HOME = {
     "Tap": "selfreg.regulation",
     "find_taps": "selfreg.regulation",
     "build_network": "selfreg.networks",
+    "compare": "selfreg.notebook",
+    "evaluate": "selfreg.notebook",
+    "load": "selfreg.inference.model",
+    "train": "selfreg.notebook",
 }
-__all__ = ["ExitOutputs", "LossTerms", "MultiExit", "SelfRegulation", "Tap", "build_network", "find_taps"]
+__all__ = [
+    "ExitOutputs",
+    "LossTerms",
+    "MultiExit",
+    "SelfRegulation",
+    "Tap",
+    "build_network",
+    "compare",
+    "evaluate",
+    "find_taps",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,10 +7,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
 from timm.layers import Conv2dSame
 
 from selfreg.inference import export
-from selfreg.inference.exportable import exportable
+from selfreg.inference.exportable import PooledByProducts, exportable
 from selfreg.networks import build_network
 from selfreg.run import Run
 from tiny import selfreg, write_config
@@ -69,3 +70,36 @@ def test_an_exporter_that_fails_is_named_with_its_versions_and_leaves_nothing(
     assert f"torch {torch.__version__}" in error
     assert error.endswith("'dtype'; try newer versions of both, or --format torch-export\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("smp:PSPNet/tu-mobilenetv3_small_050", {"psp_out_channels": 16}),
+        ("smp:UPerNet/tu-mobilenetv3_small_050", {"decoder_channels": 16}),
+    ],
+)
+def test_networks_with_pyramid_pooling_compute_the_same_in_onnx_at_other_sizes(
+    tmp_path: Path, name: str, options: dict[str, int]
+) -> None:
+    config = write_config(tmp_path, training={"epochs": 1}, method={"arm": "base"})
+    content = yaml.safe_load(config.read_text())
+    content["network"] = {"name": name, "options": options}
+    config.write_text(yaml.safe_dump(content))
+    assert selfreg("train", config, "--out", tmp_path / "run") == 0
+    assert selfreg("export", tmp_path / "run", tmp_path / "model.onnx") == 0
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    network = Run.open(tmp_path / "run").network()
+    for height, width in ((64, 64), (96, 224), (256, 128)):
+        image = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            expected = network(image).numpy()
+        assert np.abs(session.run(["logits"], {"image": image.numpy()})[0] - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (6, 6), (2, 5)])
+def test_pooling_by_products_is_adaptive_pooling(size: tuple[int, int]) -> None:
+    for height, width in ((2, 3), (6, 6), (7, 11), (33, 20)):
+        features = torch.randn(2, 4, height, width, generator=torch.Generator().manual_seed(height))
+        expected = torch.nn.AdaptiveAvgPool2d(size)(features)
+        torch.testing.assert_close(PooledByProducts(*size)(features), expected)

@@ -45,9 +45,11 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train what CONFIG says; leave weights, logs and a page."""
-    from selfreg.config import load_config
+    from selfreg.config import TRAINING_SECTIONS, check_overrides, load_config
 
+    # mistakes of typing are reported before anything heavy is imported
     loaded = load_config(config, overrides or ())
+    check_overrides(overrides or (), TRAINING_SECTIONS, "train")
     # with --json, nothing but JSON goes to the standard output
     announce = partial(print, flush=True, file=sys.stderr if as_json else sys.stdout)
     if dry_run:
@@ -109,11 +111,14 @@ def pseudo(
     as_json: AsJson = False,
 ) -> None:
     """Make training masks from image-level tags; started again, it goes on."""
-    from selfreg.config import load_config
+    from selfreg.config import PSEUDO_KEYS, check_overrides, load_config
+
+    settings = load_config(config, overrides or ())
+    check_overrides(overrides or (), PSEUDO_KEYS, "pseudo")
     from selfreg.weak.pipeline import make_pseudo_masks, print_result
 
     folder = out or Path("runs") / f"{config.stem}-pseudo"
-    result = make_pseudo_masks(load_config(config, overrides or ()), folder, sweep=sweep)
+    result = make_pseudo_masks(settings, folder, sweep=sweep)
     if as_json:
         print_json({"folder": str(result.folder), **result.to_json()})
     else:
@@ -137,6 +142,10 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """Train every arm with several seeds and say what the losses gain; started again, it goes on."""
+    from selfreg.config import TRAINING_SECTIONS, check_overrides, load_config
+
+    load_config(config, overrides or ())
+    check_overrides(overrides or (), TRAINING_SECTIONS, "study")
     from selfreg.study.study import run_study
 
     folder = out or Path("runs") / f"{config.stem}-study"

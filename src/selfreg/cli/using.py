@@ -7,12 +7,8 @@ from typing import Annotated
 import typer
 
 from selfreg.cli.app import app
-<<<<<<< HEAD
-from selfreg.cli.options import AllowCode, AsJson, Shard, Which, numbers, print_json, weights_named
-from selfreg.regulation.options import PROBE_SIZE
-=======
 from selfreg.cli.options import AllowCode, AsJson, Set, Shard, Which, numbers, open_run, print_json, weights_named
->>>>>>> d3c2cad (Predict folders with their subfolders, splits and ONNX files; probabilities, legends, unreadable photographs)
+from selfreg.regulation.options import PROBE_SIZE
 
 
 @app.command()

@@ -2,10 +2,20 @@
 
 from selfreg.config.loading import check_overrides, dump_config, load_config, parse_config
 from selfreg.config.method import Arm, MethodConfig
-from selfreg.config.schema import Config, DataConfig, NetworkConfig, ValidationConfig, known_keys
+from selfreg.config.schema import (
+    PSEUDO_KEYS,
+    TRAINING_SECTIONS,
+    Config,
+    DataConfig,
+    NetworkConfig,
+    ValidationConfig,
+    known_keys,
+)
 from selfreg.config.training import TrainingConfig
 
 __all__ = [
+    "PSEUDO_KEYS",
+    "TRAINING_SECTIONS",
     "Arm",
     "Config",
     "DataConfig",

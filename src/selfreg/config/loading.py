@@ -154,11 +154,38 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value) if not isinstance(value, str) or len(value) > 100 else repr(value)
 
 
+# what other tools call these keys: a hint has to be near in meaning, not in letters alone
+_OTHER_NAMES = {
+    "arch": "network.name",
+    "augment": "data.scale",
+    "backbone": "network.name",
+    "batch": "training.batch_size",
+    "bs": "training.batch_size",
+    "encoder": "network.name",
+    "gpus": "training.devices",
+    "image_size": "data.crop_size",
+    "img_size": "data.crop_size",
+    "input_size": "data.crop_size",
+    "lr": "training.learning_rate",
+    "max_epochs": "training.epochs",
+    "model": "network.name",
+    "num_epochs": "training.epochs",
+    "num_workers": "training.workers",
+    "path": "data.root",
+    "wd": "training.weight_decay",
+}
+
+
 def _nearest(key: str) -> str | None:
+    """The known key that was probably meant: of other tools' names, or of nearly the same letters; else None."""
     keys = list(known_keys())
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-    if near:
-        return near[0]
-    leaf = key.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(leaf, [name.rsplit(".", 1)[-1] for name in keys], n=1, cutoff=0.7)
-    return next((name for name in keys if name.rsplit(".", 1)[-1] == near[0]), None) if near else None
+    section, _, leaf = key.rpartition(".")
+    if leaf in _OTHER_NAMES:
+        return _OTHER_NAMES[leaf]
+    leaves = {name: name.rpartition(".")[2] for name in keys}
+    # a slip in the name in the same section first, then in others
+    for candidates in ([name for name in keys if name.rpartition(".")[0] == section], keys):
+        near = difflib.get_close_matches(leaf, [leaves[name] for name in candidates], n=1, cutoff=0.75)
+        if near:
+            return next(name for name in candidates if leaves[name] == near[0])
+    return None

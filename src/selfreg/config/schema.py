@@ -75,14 +75,20 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """Which network, by name (`smp:DeepLabV3Plus/resnet50`, `ocrnet/hrnet_w48`, ...), and its first weights.
 
-    `from_run` is the folder of a run of the same network: its last weights are the first ones here, in the place of
-    `pretrained`. The classes may differ; those of the same name keep their weights.
+    The name alone stands for the whole section: `network: smp:Unet/resnet18`. `from_run` is the folder of a run of the
+    same network: its last weights are the first ones here, in the place of `pretrained`. The classes may differ; those
+    of the same name keep their weights.
     """
 
     name: str = "smp:DeepLabV3Plus/resnet50"
     pretrained: bool | str = False
     from_run: Path | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, content: Any) -> Any:
+        return {"name": content} if isinstance(content, str) else content
 
 
 class ValidationConfig(Section):
@@ -131,6 +137,18 @@ class Config(Section):
         ):
             raise ValueError(f"training.class_weights do not act on {' and '.join(regions)}: add cross_entropy")
         return self
+
+
+TRAINING_SECTIONS = ("seed", "data", "network", "method", "training", "validation")
+"""What `selfreg train` and `selfreg study` read of a configuration."""
+
+PSEUDO_KEYS = (
+    "seed",
+    *(f"data.{key}" for key in ("kind", "root", "train_split", "options", "mean", "std")),
+    *("classifier", "cam", "refinement", "pseudo"),
+    *(f"training.{key}" for key in ("workers", "threads", "accelerator")),
+)
+"""What `selfreg pseudo` reads of a configuration."""
 
 
 def known_keys(section: type[Any] = Config, prefix: str = "") -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The section `training` of a configuration."""
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from selfreg.config.section import Section
 
@@ -44,7 +44,11 @@ class TrainingConfig(Section):
     linear_warm_up_steps: int = Field(default=0, ge=0)
     gradient_clip: float | None = Field(default=None, gt=0)
     skip_non_finite: int = Field(default=0, ge=0)
-    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
+    # YAML reads `precision: 32` as a number
+    precision: Annotated[
+        Literal["auto", "32", "bf16-mixed", "16-mixed"],
+        BeforeValidator(lambda value: "32" if value == 32 and not isinstance(value, bool) else value),
+    ] = "auto"
     validate_every: int = Field(default=1, ge=1)
     loggers: list[Logger] = Field(default=["csv", "tensorboard"])
     workers: int = Field(default=2, ge=0)
