@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from selfreg import __version__
 from selfreg.config import DataConfig, ValidationConfig
 from selfreg.data import Source
 from selfreg.files import whole_file, write_text
@@ -86,7 +86,7 @@ def inputs_of(run: Run, which: Weights, settings: ValidationConfig) -> str:
     if not weights.is_file():
         raise ValueError(f"{weights}: no weights yet; train for at least one epoch")
     content: dict[str, Any] = {
-        "version": __version__,
+        "version": version("selfreg"),
         "weights": digest_of_file(weights),
         "network": config.network.model_dump(mode="json", exclude={"pretrained"}),
         "code": _digest_of_code(config.network.name),
