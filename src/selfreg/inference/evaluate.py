@@ -20,7 +20,14 @@ from selfreg.run import Run, Weights
 def effective_keys(split: str | None) -> list[str]:
     """Keys of the configuration that change the metrics of a trained run: which data, and how they are predicted."""
     # with a split given, nothing asks the configuration for one
-    return ["data.kind", "data.root", "data.options", *([] if split else ["data.val_split"]), "validation"]
+    return [
+        "data.kind",
+        "data.root",
+        "data.options",
+        "data.range",
+        *([] if split else ["data.val_split"]),
+        "validation",
+    ]
 
 
 def evaluate_run(

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfreg.data import read_image
+from selfreg.data import ImageFormat, read_image
+from selfreg.data.reading import RGB
 from selfreg.inference.onnx_network import OnnxNetwork
 from selfreg.inference.predictor import Predictor, predictor_of
+from selfreg.opening import image_format
 from selfreg.report.pictures import colourise, overlay
 from selfreg.run import Run, Weights
 
@@ -25,6 +27,7 @@ class Model:
         class_names: One name per class, by index.
         palette: (256, 3) uint8 RGB, the colour of each index.
         run: The run that it comes from, or None for an ONNX file.
+        image_format: Bands and range of the images.
 
     Example:
         >>> model = selfreg.load("runs/camvid")                     # doctest: +SKIP
@@ -37,6 +40,7 @@ class Model:
     class_names: tuple[str, ...]
     palette: NDArray[np.uint8]
     run: Run | None = None
+    image_format: ImageFormat = RGB
 
     def predict(self, image: Any) -> NDArray[np.uint8]:
         """The class map of one image.
@@ -50,17 +54,29 @@ class Model:
         Raises:
             ValueError: If the file cannot be read, or the array has another shape or type.
         """
-        return self.predictor(_pixels(image))
+        return self.predictor(self._pixels(image))
 
     def probabilities(self, image: Any) -> NDArray[np.float16]:
         """The class probabilities (K, H, W) float16 of one image; see `predict`."""
-        return self.predictor.classes_and_probabilities(_pixels(image))[1]
+        return self.predictor.classes_and_probabilities(self._pixels(image))[1]
 
     def picture(self, mask: NDArray[np.uint8], image: Any = None) -> Image.Image:
         """Show a class map in the colours of the classes, blended over `image` if it is given."""
         if image is None:
             return Image.fromarray(colourise(mask, self.palette))
-        return Image.fromarray(overlay(_pixels(image), mask, self.palette, alpha=0.45))
+        return Image.fromarray(overlay(self.image_format.to_rgb(self._pixels(image)), mask, self.palette, alpha=0.45))
+
+    def _pixels(self, image: Any) -> NDArray[Any]:
+        if isinstance(image, str | Path):
+            return read_image(Path(image), self.image_format)
+        if isinstance(image, Image.Image):
+            image = np.array(image.convert("RGB"))
+        pixels, bands = np.asarray(image), self.image_format.bands
+        if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] != bands:
+            raise ValueError(
+                f"the image is {pixels.dtype} {pixels.shape}; give (H, W, {bands}) uint8, a PIL image or a path"
+            )
+        return pixels
 
     def __repr__(self) -> str:
         origin = "an ONNX file" if self.run is None else str(self.run.folder)
@@ -94,18 +110,14 @@ def load(
         network = OnnxNetwork(path)
         info = network.metadata.info()
         predictor = Predictor(network, info.mean, info.std, short_side=network.metadata.short_side, **options)  # type: ignore[arg-type]
-        return Model(predictor, info.class_names, info.palette_array())
+        return Model(predictor, info.class_names, info.palette_array(), image_format=_format_of(network))
     run = Run.open(path, allow_code=allow_code)
     info = run.info()
-    return Model(predictor_of(run, weights, **options), info.class_names, info.palette_array(), run)
+    predictor = predictor_of(run, weights, **options)
+    return Model(predictor, info.class_names, info.palette_array(), run, image_format(run.config().data))
 
 
-def _pixels(image: Any) -> NDArray[np.uint8]:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"the image is {pixels.dtype} {pixels.shape}; give RGB (H, W, 3) uint8, a PIL image or a path")
-    return pixels
+def _format_of(network: OnnxNetwork) -> ImageFormat:
+    value_range = network.metadata.range
+    pair = None if value_range is None else (value_range[0], value_range[-1])
+    return ImageFormat(len(network.metadata.mean), pair)

@@ -20,7 +20,7 @@ class OnnxMetadata(BaseModel):
     """What an exported file says about its network, as JSON under the key `selfreg` of the model's metadata.
 
     `palette` has one RGB colour per class; `short_side` is the length that the shorter side of an image is brought to
-    before the network sees it, or null.
+    before the network sees it, or null. `range` are the values on disk that become 0 and 1, or null for 8 bits.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -30,9 +30,10 @@ class OnnxMetadata(BaseModel):
     std: list[float]
     palette: list[list[int]] | None = None
     short_side: int | None = None
+    range: list[float] | None = None
 
     @classmethod
-    def of(cls, info: RunInfo, short_side: int | None) -> "OnnxMetadata":
+    def of(cls, info: RunInfo, short_side: int | None, value_range: tuple[float, float] | None) -> "OnnxMetadata":
         """What `selfreg export` writes for a run."""
         colours = [list(colour) for colour in info.palette[: info.num_classes]]
         return cls(
@@ -41,6 +42,7 @@ class OnnxMetadata(BaseModel):
             std=list(info.std),
             palette=colours,
             short_side=short_side,
+            range=None if value_range is None else list(value_range),
         )
 
     def info(self) -> RunInfo:

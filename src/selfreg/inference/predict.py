@@ -135,16 +135,16 @@ def predict_images(
     return result
 
 
-def predict_split(
-    predictor: Predictor, source: Source, outputs: Outputs, share: slice = slice(None)
-) -> Predicted:
+def predict_split(predictor: Predictor, source: Source, outputs: Outputs, share: slice = slice(None)) -> Predicted:
     """Predict the images of a split, under their ids; masks are not read, and need not exist.
 
     Images that cannot be read are skipped; see `Predicted`.
     """
     result = Predicted()
     for index in progress_bar(range(len(source))[share]):
-        _predict_one(predictor, source.ids[index], partial(image_of, source, outputs.image_format, index), outputs, result, True)
+        _predict_one(
+            predictor, source.ids[index], partial(image_of, source, outputs.image_format, index), outputs, result, True
+        )
     return result
 
 
