@@ -1,11 +1,10 @@
 """The one way to write, lock and delete files, and reading JSON strictly.
 
-Whatever is written appears whole or not at all. Below an output folder no link is followed, so a folder that somebody
-else prepared cannot direct a write to another place. Where the folder itself lies is the user's choice, links
-included.
+Whatever is written appears whole or not at all. A command declares its output folder (`output_folder`, `locked`);
+below it no link is followed, so a folder that somebody else prepared cannot direct a write to another place. Where the
+folder itself lies is the user's choice, links included.
 """
 
-import errno
 import json
 import os
 import re
@@ -24,23 +23,33 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
+_declared: list[Path] = []
+"""The output folders of the command in progress."""
+
+
 @contextmanager
-def whole_file(path: Path, *, below: Path | None = None) -> Iterator[Path]:
+def output_folder(folder: Path) -> Iterator[None]:
+    """Declare the folder that a command writes into, named by the user: in the block, no link below it is followed."""
+    _declared.append(folder)
+    try:
+        yield
+    finally:
+        _declared.remove(folder)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what is written there takes the name `path` only if the block ends well.
 
     The data reach the disk before the name does. The parent folder is made where it is missing. A link at `path` is
-    replaced, never followed.
-
-    Args:
-        path: The file to write.
-        below: The output folder that the user named; the folder of `path` if not given. Folders between it and
-            `path` must not be links.
+    refused in a declared output folder, and elsewhere replaced.
 
     Raises:
-        ValueError: If `path` leads out of `below`, or a folder in between is a link.
+        ValueError: If `path` is or passes a link below the output folder.
         OSError: If it cannot be written; the exception names `path`.
     """
-    make_folder(path.parent, below=below)
+    refuse_links(path)
+    make_folder(path.parent)
     temporary = path.with_name(f".selfreg-{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
         # created here, so that a library which opens it by name cannot meet a link
@@ -86,48 +95,50 @@ def _refuse_existing(path: Path) -> None:
         raise ValueError(f"{path}: exists already; give the name of a new folder")
 
 
-def make_folder(folder: Path, *, below: Path | None = None) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder and its parents where they are missing.
 
-    Args:
-        folder: The folder.
-        below: The output folder that the user named; `folder` itself if not given.
-
     Raises:
-        ValueError: If `folder` leads out of `below`, or a folder in between is a link.
+        ValueError: If it is or passes a link below the output folder.
         OSError: If it cannot be made.
     """
-    refuse_links(folder, below=folder if below is None else below)
+    refuse_links(folder)
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def refuse_links(path: Path, *, below: Path) -> None:
-    """Raise ValueError where `path` leads out of the output folder `below`, or is or passes a link inside of it."""
-    try:
-        inside = path.relative_to(below)
-    except ValueError:
-        raise ValueError(f"{path}: lies outside of the output folder {below}; use a name inside") from None
-    refuse_leading_out(str(inside), f"the output folder {below}") if inside.parts else None
-    place = below
-    for part in inside.parts:
+def refuse_links(path: Path) -> None:
+    """Make sure that a path stays in the declared output folder that it is in.
+
+    Raises:
+        ValueError: If it is or passes a link below that folder, or leads out of it by `..`.
+    """
+    absolute = path.absolute()
+    around = [folder.absolute() for folder in _declared if absolute.is_relative_to(folder.absolute())]
+    root = min(around, key=lambda folder: len(folder.parts), default=absolute)
+    parts = absolute.relative_to(root).parts
+    if ".." in parts:
+        raise ValueError(f"{path}: leads out of {root}; use names without '..'")
+    place = root
+    for part in parts:
         place = place / part
         if place.is_symlink() or getattr(place, "is_junction", bool)():
-            raise ValueError(f"{place}: is a link; selfreg writes no file through it: remove it, or use another folder")
+            raise ValueError(f"{place}: is a link; selfreg writes nothing through it: remove it, or use another folder")
 
 
-def refuse_leading_out(name: str, origin: str) -> None:
-    """Check the name of a split, an id or a stem that becomes part of a path.
+def leads_out(name: str) -> bool:
+    """Whether the name of a split, an id or a stem, put behind a folder, gives a path outside of it, or no path.
 
     Args:
         name: A relative path with `/` between its parts.
-        origin: Where it comes from, for the message.
-
-    Raises:
-        ValueError: If it is empty or absolute, has a part `..`, or holds a NUL character.
     """
     windows = os.name == "nt" and (":" in name or "\\" in name)
-    if not name or name.startswith("/") or ".." in PurePath(name).parts or "\0" in name or windows:
-        raise ValueError(f"{origin}: {name!r} is no name inside a folder; use a relative one without '..'")
+    return not name or name.startswith(("/", "\\")) or ".." in PurePath(name).parts or "\0" in name or windows
+
+
+def check_split(split: str) -> None:
+    """Raise ValueError if the name of a split would lead out of the folder of the data or of a run."""
+    if leads_out(split):
+        raise ValueError(f"split {split!r}: is no name inside a folder; use a relative one without '..'")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -136,16 +147,16 @@ def remove_leftovers(folder: Path) -> None:
         return
     for entry in os.scandir(folder):
         if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-            remove_file(Path(entry.path), below=folder)
+            remove_file(Path(entry.path))
 
 
-def remove_file(path: Path, *, below: Path) -> None:
-    """Remove a file that this program wrote into the output folder `below`; one that is missing is no error.
+def remove_file(path: Path) -> None:
+    """Remove a file that this program wrote; one that is missing is no error.
 
     Raises:
-        ValueError: If it leads out of `below`, or is or passes a link.
+        ValueError: If it is or passes a link below the output folder.
     """
-    refuse_links(path, below=below)
+    refuse_links(path)
     path.unlink(missing_ok=True)
 
 
@@ -154,13 +165,14 @@ class LockedError(ValueError):
 
 
 @contextmanager
-def locked(folder: Path, work: str, *, below: Path | None = None) -> Iterator[None]:
+def locked(folder: Path, work: str) -> Iterator[None]:
     """Keep `folder` for this process, making it where it is missing; the lock ends with the process, however it ends.
+
+    In the block it is a declared output folder.
 
     Args:
         folder: The output folder.
         work: What this process does there, for the message that another process gets.
-        below: The output folder that the user named, if it is not `folder` itself.
 
     Raises:
         LockedError: If another process has the folder.
@@ -168,37 +180,18 @@ def locked(folder: Path, work: str, *, below: Path | None = None) -> Iterator[No
     """
     from filelock import FileLock, Timeout  # slow to import
 
-    make_folder(folder, below=below)
-    refuse_links(folder / ".lock", below=folder)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockedError(f"{folder}: another process is {work} here; wait for it or use another --out") from None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ValueError(f"{folder / '.lock'}: is a link; remove it, or use another folder") from None
-        raise
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def appended_file(path: Path, *, below: Path) -> Iterator[IO[bytes]]:
-    """Open a log in the output folder `below` to append to it.
-
-    Raises:
-        ValueError: If it leads out of `below`, is or passes a link, or is no regular file.
-    """
-    make_folder(path.parent, below=below)
-    refuse_links(path, below=below)
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: is not a regular file; remove it, or use another folder")
-    handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _NO_LINK | _BINARY, 0o666)
-    with os.fdopen(handle, "ab") as file:
-        yield file
+    with output_folder(folder):
+        make_folder(folder)
+        refuse_links(folder / ".lock")
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise LockedError(f"{folder}: another process is {work} here; wait for it or use another --out") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def is_locked(folder: Path) -> bool:
@@ -210,15 +203,31 @@ def is_locked(folder: Path) -> bool:
         return True
 
 
-def write_text(path: Path, text: str, *, below: Path | None = None) -> None:
+@contextmanager
+def appended_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a log to append to it, making it and its folder where they are missing.
+
+    Raises:
+        ValueError: If it is no regular file, or is or passes a link below the output folder.
+    """
+    refuse_links(path)
+    make_folder(path.parent)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is not a regular file; remove it, or use another folder")
+    handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _NO_LINK | _BINARY, 0o666)
+    with os.fdopen(handle, "ab") as file:
+        yield file
+
+
+def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all; bytes of names that are not UTF-8 are written as escapes."""
-    with whole_file(path, below=below) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_json(path: Path, content: Any, *, below: Path | None = None) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all. Raises ValueError for NaN, which JSON lacks."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", below=below)
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, limit: int = CONFIGURATION_LIMIT) -> dict[str, Any]:

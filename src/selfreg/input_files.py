@@ -2,12 +2,17 @@
 
 import os
 import stat
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 MEBIBYTE = 2**20
 
 CONFIGURATION_LIMIT = 16 * MEBIBYTE
 """Largest configuration, run description, list of classes, split list or log, in bytes."""
+
+LIST_LIMIT = 256 * MEBIBYTE
+"""Largest list of images, in bytes."""
 
 ANNOTATION_LIMIT = 2048 * MEBIBYTE
 """Largest JSON of annotations, in bytes; COCO's largest has 450 MiB."""
@@ -15,8 +20,8 @@ ANNOTATION_LIMIT = 2048 * MEBIBYTE
 PICTURE_LIMIT = 2048 * MEBIBYTE
 """Largest image or mask, in bytes."""
 
-SCORES_LIMIT = 2048 * MEBIBYTE
-"""Largest file of arrays, in bytes."""
+SCORES_LIMIT = 512 * MEBIBYTE
+"""Largest arrays of scores of one image, in bytes."""
 
 WEIGHTS_LIMIT = 65536 * MEBIBYTE
 """Largest file of weights or training state, in bytes."""
@@ -35,6 +40,28 @@ def check_file(path: Path, limit: int) -> int:
     return _check(path, path.stat(), limit)
 
 
+def check_archive(path: Path, limit: int | None = None) -> None:
+    """Make sure that a ZIP archive, which `.npz` and `.pth` are, holds no more than it seems; other files pass.
+
+    Args:
+        path: A regular file.
+        limit: Largest size of its content in bytes; the size of the file if not given (nothing is compressed then).
+
+    Raises:
+        ValueError: If its content is larger.
+        OSError: If it cannot be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: is a damaged archive ({error})") from None
+    if content > (path.stat().st_size if limit is None else limit):
+        raise ValueError(f"{path}: holds {content} bytes, more than such a file may; give the right file")
+
+
 def read_bytes(path: Path, limit: int = CONFIGURATION_LIMIT) -> bytes:
     """Read a whole file.
 
@@ -42,10 +69,7 @@ def read_bytes(path: Path, limit: int = CONFIGURATION_LIMIT) -> bytes:
         ValueError: As `check_file`.
         OSError: If it is missing or cannot be read.
     """
-    # without O_NONBLOCK, opening a pipe waits for somebody to write into it
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as file:
-        _check(path, os.fstat(handle), limit)
+    with _opened(path, limit) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(_too_large(path, len(content), limit))
@@ -62,6 +86,17 @@ def read_text(path: Path, limit: int = CONFIGURATION_LIMIT, *, encoding: str = "
     return read_bytes(path, limit).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a file, fewer if it is shorter.
+
+    Raises:
+        ValueError: As `check_file`, but for the size.
+        OSError: If it is missing or cannot be read.
+    """
+    with _opened(path, None) as file:
+        return file.read(size)
+
+
 def read_end(path: Path, size: int = MEBIBYTE // 16) -> str:
     """The last `size` bytes of a text file such as a log; what is not UTF-8 is replaced.
 
@@ -69,11 +104,20 @@ def read_end(path: Path, size: int = MEBIBYTE // 16) -> str:
         ValueError: As `check_file`, but for the size.
         OSError: If it is missing or cannot be read.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as file:
-        whole = _check(path, os.fstat(handle), None)
-        file.seek(max(0, whole - size))
+    with _opened(path, None) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - size))
         return file.read(size).decode("utf-8", "replace")
+
+
+def _opened(path: Path, limit: int | None) -> BinaryIO:
+    # without O_NONBLOCK, opening a pipe waits for somebody to write into it
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check(path, os.fstat(handle), limit)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def _check(path: Path, status: os.stat_result, limit: int | None) -> int:

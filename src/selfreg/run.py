@@ -26,7 +26,17 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from selfreg.config import Config, dump_config, load_config
-from selfreg.files import locked, read_json, remove_leftovers, write_json, write_text
+from selfreg.files import (
+    check_split,
+    locked,
+    read_json,
+    refuse_links,
+    remove_file,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
+from selfreg.input_files import LIST_LIMIT, WEIGHTS_LIMIT, check_archive, check_file, read_bytes, read_text
 from selfreg.messages import one_line
 
 if TYPE_CHECKING:
@@ -99,7 +109,6 @@ class Run:
         if run._config_path.exists():
             raise ValueError(f"{folder}: holds a run already; continue it with --resume, or choose another --out")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             write_json(run._info_path, asdict(info))
             write_text(run._config_path, dump_config(config))
         except OSError as error:
@@ -161,6 +170,8 @@ class Run:
         import torch
 
         try:
+            check_file(path, WEIGHTS_LIMIT)
+            check_archive(path)
             # mapped, so that this costs nothing; without weights_only a checkpoint could run code
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
@@ -176,8 +187,9 @@ class Run:
 
     @property
     def next_attempt(self) -> str:
-        """Name of the log folder of the next start: a resumed training must not overwrite the interrupted one's log."""
-        return f"attempt_{len(self.attempts())}"
+        """Name of the log folder of a new attempt, which does not exist yet."""
+        numbers = [int(path.name.removeprefix("attempt_")) for path in self.attempts()]
+        return f"attempt_{max(numbers, default=-1) + 1}"
 
     def weights_path(self, which: Weights) -> Path:
         """The plain network's weights in safetensors."""
@@ -185,10 +197,12 @@ class Run:
 
     def evaluation_path(self, split: str) -> Path:
         """JSON file with the metrics of one split."""
+        check_split(split)
         return self.folder / "evaluation" / f"{split}.json"
 
     def prediction_folder(self, split: str, which: Weights) -> Path:
         """Folder of the class maps of one split, as index PNGs."""
+        check_split(split)
         return self.folder / "evaluation" / f"{split}-{which}"
 
     def predicted_data_path(self, split: str, which: Weights) -> Path:
@@ -202,14 +216,14 @@ class Run:
     def info(self) -> RunInfo:
         """Class names, palette and preprocessing. Raises ValueError if they cannot be read."""
         try:
-            return TypeAdapter(RunInfo).validate_json(self._info_path.read_bytes(), strict=True)
+            return TypeAdapter(RunInfo).validate_json(read_bytes(self._info_path), strict=True)
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             reason = f"{where}: {first['msg']}" if where else first["msg"]
             raise ValueError(f"{self._info_path}: cannot be read ({reason}); the run is damaged") from None
-        except OSError as error:
-            raise ValueError(f"{self._info_path}: cannot be read ({error}); the run is damaged") from None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self._info_path}: cannot be read ({one_line(error)}); the run is damaged") from None
 
     def save_weights(self, which: Weights, network: "nn.Module") -> None:
         """Write the plain network's weights, whole or not at all."""
@@ -261,8 +275,8 @@ class Run:
             path = attempt / "metrics.csv"
             if path.exists():
                 try:
-                    with path.open(encoding="utf-8", newline="") as file:
-                        rows = [row for row in csv.DictReader(file) if row.get(name) and row.get("epoch")]
+                    lines = read_text(path, LIST_LIMIT).splitlines()
+                    rows = [row for row in csv.DictReader(lines) if row.get(name) and row.get("epoch")]
                     values.update({int(float(row["epoch"])): float(row[name]) for row in rows})
                 except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
                     raise ValueError(f"{path}: cannot be read ({error}); the log is damaged") from None
@@ -283,7 +297,7 @@ class Run:
     def extend(self, config: Config) -> None:
         """Let a run that has ended go on with a longer configuration."""
         write_text(self._config_path, dump_config(config))
-        self._summary_path.unlink()
+        remove_file(self._summary_path)
 
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` wrote, or None if training has not ended."""
@@ -293,6 +307,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the run for one process. Raises ValueError if another process holds it."""
         with locked(self.folder, "training"):
-            remove_leftovers(self.folder)
-            remove_leftovers(self.folder / "checkpoints")
+            for folder in (self.folder, self.checkpoint_path.parent, self.log_folder):
+                refuse_links(folder)
+                remove_leftovers(folder)
             yield

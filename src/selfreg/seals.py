@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_state_path
 
+from selfreg.files import make_folder
+from selfreg.input_files import WEIGHTS_LIMIT, check_file, read_bytes
+
 _KEY_BYTES = 32
 
 
@@ -45,6 +48,7 @@ def is_sealed(found: str, *parts: bytes | str) -> bool:
 
 def digest_of_file(path: Path) -> str:
     """SHA-256 of the content of a file, as 64 hexadecimal digits."""
+    check_file(path, WEIGHTS_LIMIT)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -62,15 +66,15 @@ def _key() -> bytes:
     try:
         if not path.exists():
             _make_key(path)
-        key = path.read_bytes() if path.is_file() else b""
-    except OSError:
+        key = read_bytes(path, 2 * _KEY_BYTES) if path.is_file() else b""
+    except (OSError, ValueError):
         key = b""
     # without a key on disk, results are computed again by every command
     return key if len(key) == _KEY_BYTES else secrets.token_bytes(_KEY_BYTES)
 
 
 def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:

@@ -26,6 +26,9 @@ from selfreg.messages import one_line, printable
 MISTAKE = 2
 MACHINE = 3
 
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Environment in which Python, whichever way it is started, imports nothing from the current folder."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GOES_ON = "what was finished is kept: start it again (train with --resume) and it goes on from there"
 
@@ -48,6 +51,8 @@ def end_well(command: Callable[[], None]) -> int:
         The exit status; see the table of this module.
     """
     _print_any_text()
+    # multiprocessing and Lightning start Python in ways that would look for modules in the current folder first
+    os.environ.update(SAFE_PATH)
     received: list[int] = []
     try:
         with interruptible(received):

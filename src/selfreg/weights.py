@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from selfreg.files import whole_file
+from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line
 from selfreg.networks.pretrained import faulty
 
@@ -38,6 +39,7 @@ def read_weights(path: Path, network: nn.Module, num_classes: int) -> nn.Module:
     if not path.exists():
         raise ValueError(f"{path}: no weights yet; train for at least one epoch")
     try:
+        check_file(path, WEIGHTS_LIMIT)
         with safe_open(path, framework="pt") as file:
             stored = (file.metadata() or {}).get("num_classes")
         state: dict[str, Tensor] = load_file(path)

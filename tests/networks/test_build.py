@@ -1,15 +1,19 @@
 """Any network by one line of text."""
 
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
+from selfreg.config.weak import ClassifierConfig
 from selfreg.networks import Preprocessing, PyramidNetwork, build_network, preprocessing
 from selfreg.networks.huggingface import NAMES
+from selfreg.weak.classifier_network import build_classifier
 
 NUM_CLASSES = 5
 
@@ -107,6 +111,69 @@ def test_an_unknown_spec_is_refused_with_what_was_meant(spec: str, message: str)
 def test_an_option_that_a_network_does_not_know_is_refused(spec: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_network(spec, NUM_CLASSES, **options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        ("hf:upernet-convnext-tiny", {"backbone_config": {"auto_map": {"AutoConfig": "evil.Config"}}}),
+        ("hf:upernet-convnext-tiny", {"backbone": "somebody/evil", "use_timm_backbone": True}),
+        ("hf:dpt-small", {"auto_map": {"AutoModel": "evil.Model"}}),
+        ("hf:segformer-b0", {"quantization_config": {"quant_method": "custom"}}),
+        ("hf:segformer-b0", {"hidden_act": "../evil"}),
+        ("hf:segformer-b0", {"depths": [[2], 2, 2, 2]}),
+        ("timm:resnet18", {"pretrained_strict": False}),
+        ("timm:resnet18", {"block_args": [{"block_type": "ds"}]}),
+        ("timm:resnet18", {"cache_dir": "/tmp"}),
+        ("timm:resnet18", {"act_layer": {"relu": 1}}),
+        ("smp:FPN/tu-resnet18", {"aux_params": {"classes": 3}}),
+        ("smp:FPN/resnet18", {"aux_params": None}),
+        ("smp:FPN/resnet18", {"encoder_name": "resnet34"}),
+        ("torchvision:fcn_resnet50", {"progress": True}),
+        ("deeplab_v2/resnet18", {"scales": {"1": 1}}),
+    ],
+)
+def test_an_option_is_a_known_name_with_a_plain_value(spec: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="has no option|has no field|must be a number"):
+        build_network(spec, NUM_CLASSES, **options)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "timm:hf-hub:somebody/evil",
+        "timm:hf_hub:somebody/evil",
+        "timm:local-dir:/tmp/evil",
+        "smp:FPN/tu-hf-hub:somebody/evil",
+        "smp:FPN/tu-local-dir:evil",
+        "timm:resnet18.nope",
+        "smp:FPN/tu-resnet18.nope",
+    ],
+)
+def test_a_backbone_is_a_model_of_timm_and_no_place_to_load_from(spec: str) -> None:
+    for pretrained in (False, True):
+        with pytest.raises(ValueError, match="unknown timm model|has no weights"):
+            build_network(spec, NUM_CLASSES, pretrained=pretrained)
+    with pytest.raises(ValueError, match="unknown timm model|has no weights"):
+        build_classifier(ClassifierConfig(backbone=re.split("/tu-|timm:", spec)[-1]), 3, seed=0)
+
+
+def test_without_pretrained_weights_the_hub_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    seen: list[bool] = []
+    build = timm.create_model
+
+    def look(*arguments: Any, **options: Any) -> Any:
+        seen.append(constants.HF_HUB_OFFLINE)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm, "create_model", look)
+    build_network("timm:mobilenetv2_035", NUM_CLASSES)
+    build_classifier(ClassifierConfig(backbone="resnet18", output_stride=32), 3, seed=0)
+    assert seen == [True, True]
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_one_class_is_refused() -> None:

@@ -36,7 +36,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, code: str = FINISH) -> None:
 
 def test_the_command_is_the_ordinary_one(tmp_path: Path) -> None:
     command = runner._command(plan(tmp_path, "a")[0], Place(("training.threads=1",)))
-    assert command[1:5] == ["-m", "selfreg.cli", "train", str(tmp_path / "arm.yaml")]
+    assert command[1:6] == ["-P", "-m", "selfreg.cli", "train", str(tmp_path / "arm.yaml")]
     assert "--resume" in command
     assert command[-4:] == ["--set", "seed=0", "--set", "training.threads=1"]
 

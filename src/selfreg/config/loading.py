@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from selfreg.config.schema import Config, known_keys
+from selfreg.input_files import read_text
 from selfreg.messages import one_line
 
 
@@ -21,7 +22,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        content = _read_yaml(path.read_text(encoding="utf-8"))
+        content = _read_yaml(read_text(path))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such configuration file") from None
     except (OSError, ValueError) as error:

@@ -8,20 +8,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from selfreg.data.pictures import MAX_PIXELS, UNREADABLE, Refused, load, orientation
+from selfreg.input_files import PICTURE_LIMIT, check_file, read_start
 from selfreg.messages import one_line
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # bands that a mode of Pillow stands for; colours that are not RGB are converted to it
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+# bands beyond the expected ones, such as transparency, that are read and dropped
+_MOST_BANDS = 4
 _AS_THEY_ARE = ("RGB", "RGBA", "RGBX", "I;16", "I;16B", "I;16L")
 
 
 def is_tiff(path: Path) -> bool:
     """Tell a TIFF by its first bytes."""
     try:
-        with path.open("rb") as file:
-            return file.read(4) in _TIFF_STARTS
-    except OSError:
+        return read_start(path, 4) in _TIFF_STARTS
+    except (OSError, ValueError):
         return False
 
 
@@ -52,6 +54,7 @@ _HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
 def _read_deep_colours(picture: ImageFile.ImageFile, path: Path) -> NDArray[np.uint16]:
     """Decode a PNG with colours of 16 bits, (H, W, C) uint16: its high bytes, then its low bytes."""
+    check_file(path, PICTURE_LIMIT)
     with Image.open(path, formats=("PNG",)) as second:
         second.tile = [tile._replace(args=_HALVES[str(tile.args)]) for tile in second.tile]
         load(picture, path)
@@ -70,6 +73,7 @@ def read_tiff(path: Path, bands: int, *, upright: bool) -> NDArray[Any]:
     import tifffile
 
     try:
+        check_file(path, PICTURE_LIMIT)
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             together = bands > 1 and page.ndim == 2 and len(file.pages) == bands
@@ -77,6 +81,8 @@ def read_tiff(path: Path, bands: int, *, upright: bool) -> NDArray[Any]:
             shape, axes = found.shape, found.axes
             if int(np.prod([size for size, axis in zip(shape, axes, strict=True) if axis in "YX"])) > MAX_PIXELS:
                 raise Refused(f"image of {shape} values, more than {MAX_PIXELS} pixels: cut it into parts")
+            if int(np.prod(shape)) > MAX_PIXELS * max(bands, _MOST_BANDS):
+                raise Refused(f"image of {shape} values, which has more bands than {max(bands, _MOST_BANDS)}")
             values = np.asarray(found.asarray(maxworkers=1))
             tag = page.tags.get(274)
     except (*UNREADABLE, tifffile.TiffFileError, RuntimeError, ImportError, MemoryError) as error:
@@ -95,6 +101,7 @@ def tiff_orientation(path: Path) -> int:
     """EXIF orientation of the first picture of a TIFF, 1 to 8."""
     import tifffile
 
+    check_file(path, PICTURE_LIMIT)
     with tifffile.TiffFile(path) as file:
         tag = file.pages.first.tags.get(274)
         return 1 if tag is None else int(tag.value)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, find_background, voc_palette
 from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
-from selfreg.data.pairs import first_folder, leads_out
+from selfreg.data.pairs import first_folder
 from selfreg.data.pictures import MAX_PIXELS
 from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair
+from selfreg.files import leads_out
 from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
 
 _UNEXPECTED = (KeyError, TypeError, AttributeError, OverflowError)

@@ -17,6 +17,7 @@ from selfreg.data.pascal_context import pascal_context
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Source
 from selfreg.data.voc import find_sbd, voc
+from selfreg.files import check_split
 
 
 def _open_scenes(
@@ -70,6 +71,7 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
         raise DataOptionError(f"data.kind '{kind}' is unknown: {hint}")
     if kind != "scenes" and root is None:
         raise DataOptionError("data.root is not set: give the folder of the data set: --set data.root=FOLDER")
+    check_split(split)
     signature = inspect.signature(KINDS[kind])
     try:
         signature.bind(root, split, **options)

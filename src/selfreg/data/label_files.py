@@ -9,6 +9,7 @@ from unicodedata import normalize
 
 from selfreg.data.labels import BY_NAME, IGNORE_INDEX, Labels, full_palette, voc_palette
 from selfreg.files import read_json
+from selfreg.input_files import read_text
 
 LABEL_FILES = ("labels.json", "labelmap.txt", "classes.txt")
 """Names of the files that list classes, in the order in which they are looked for."""
@@ -121,7 +122,7 @@ def _by_colour(colours: Sequence[Any], void: Colour | None) -> dict[Colour, tupl
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as text in UTF-8 ({error}): save it as UTF-8") from None
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -240,25 +240,6 @@ def _binary_remedy(values: NDArray[np.integer[Any]], labels: Labels) -> str | No
     )
 
 
-def read_mat(path: Path, variable: str) -> Any:
-    """Read one variable of a MATLAB file.
-
-    Raises:
-        ValueError: If the file is missing or unreadable, or lacks the variable.
-    """
-    from scipy.io import loadmat  # slow to import, and only two data sets need it
-
-    if not path.is_file():
-        raise ValueError(f"{path}: no such mask: restore it, or take it out of the list")
-    try:
-        content = loadmat(path, variable_names=[variable])
-    except Exception as error:  # scipy raises whatever the broken bytes lead it to
-        raise ValueError(f"{path}: unreadable or truncated mask ({error}): replace the file") from error
-    if variable not in content:
-        raise ValueError(f"{path}: has no variable '{variable}': give the data set's own MATLAB files")
-    return content[variable]
-
-
 def _ranges(values: NDArray[np.intp]) -> list[str]:
     """Write sorted numbers as a few ranges: 0..10, 255."""
     runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)

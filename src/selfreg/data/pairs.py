@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from selfreg.data.labels import IGNORE_INDEX, Labels
 from selfreg.data.listing import list_files, warn_of
 from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair, UnreadFile
+from selfreg.files import leads_out as leads_out
+from selfreg.input_files import LIST_LIMIT, read_text
 
 
 class FilePairs:
@@ -102,7 +104,7 @@ def read_list(path: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{path}: no such list of images: check the root folder and the split")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, LIST_LIMIT, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: no list of images in UTF-8 ({error}): replace the file") from None
     ids = [line.split()[0] for line in lines if line.strip()]
@@ -145,11 +147,6 @@ def list_pairs(
             raise ValueError(f"{path}: shares its id with {files[image_id].image}: rename one of them")
         files[image_id] = Files(path, mask_of(path))
     return files, unread
-
-
-def leads_out(name: str) -> bool:
-    """Whether a name from a file, appended to a folder, gives a path outside of it, or no path."""
-    return name.startswith(("/", "\\")) or ".." in PurePath(name).parts or "\0" in name
 
 
 def first_folder(candidates: Sequence[Path], what: str) -> Path:

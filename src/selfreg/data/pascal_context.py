@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, voc_palette
-from selfreg.data.masks import check_values, read_mat
+from selfreg.data.masks import check_values
+from selfreg.data.matlab import read_mat, whole_numbers
 from selfreg.data.pairs import FilePairs, first_folder, read_list
 from selfreg.data.source import Files
+from selfreg.input_files import read_text
 
 CONTEXT_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table", "dog", "horse"),
@@ -69,13 +71,13 @@ def read_context_mask(path: Path, labels: Labels, table: NDArray[np.uint8]) -> N
     Raises:
         ValueError: the file is missing or unreadable, or holds numbers above 459.
     """
-    return check_values(np.asarray(read_mat(path, "LabelMap")), table, path, labels)
+    return check_values(whole_numbers(read_mat(path, "LabelMap"), path), table, path, labels)
 
 
 def _full_table(path: Path, background: bool) -> NDArray[np.uint8]:
     """(460,) uint8: number in `labels.txt` to class index."""
     numbers = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for line in read_text(path, errors="replace").splitlines() if path.is_file() else ():
         number, _, name = line.partition(":")
         if number.strip().isdigit():
             numbers[name.replace(" ", "")] = int(number)

@@ -9,12 +9,14 @@ from pathlib import Path
 from PIL import Image, ImageFile
 
 from selfreg.data.png import is_whole
+from selfreg.input_files import PICTURE_LIMIT, check_file, read_bytes
 from selfreg.messages import one_line
 
 MAX_PIXELS = 2**29
 """The largest picture that is opened, 536,870,912 pixels (some 23,000 x 23,000): decoded, it takes 2 GiB."""
 
 _ORIENTATION = 0x0112
+_MOST_SCANS = 100
 # A library of decoders is wide open to hostile files, and one of Pillow's starts another program (EPS).
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, struct.error, OverflowError)
@@ -43,6 +45,9 @@ def opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
             raise Refused(f"{what} of {width} x {height} pixels, more than {MAX_PIXELS}: cut it into parts")
         if picture.format in ("GIF", "PNG", "WEBP") and getattr(picture, "is_animated", False):
             raise Refused(f"animated {what}: save the frame that is meant, alone")
+        # each scan of a JPEG is decoded over the whole picture; encoders write about ten
+        if picture.format in ("JPEG", "MPO") and read_bytes(path, PICTURE_LIMIT).count(b"\xff\xda") > _MOST_SCANS:
+            raise Refused(f"{what} of more than {_MOST_SCANS} scans: save it again")
         yield picture
 
 
@@ -61,6 +66,7 @@ def refusing(path: Path, what: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> ImageFile.ImageFile:
+    check_file(path, PICTURE_LIMIT)
     with _without_pillow_limit():
         return Image.open(path, formats=_FORMATS)
 

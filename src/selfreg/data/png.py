@@ -4,6 +4,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from selfreg.input_files import PICTURE_LIMIT, read_bytes
+
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # first column and row, and the steps between columns and rows, of the seven passes of an interlaced PNG
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -12,7 +14,7 @@ _BLOCK = 2**20
 
 def is_whole(path: Path) -> bool:
     """Inflates the pixels of a PNG, which keeps its chunks in order, and counts them, whatever their size, in 1 MiB."""
-    data = path.read_bytes()
+    data = read_bytes(path, PICTURE_LIMIT)
     header = data[16:29]
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     bits = header[8] * _CHANNELS[header[9]]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from selfreg.data.labels import Labels
 from selfreg.data.masks import read_indices, read_mask
+from selfreg.data.pictures import opened
 from selfreg.data.reading import image_format_of, read_image_of_mask
 from selfreg.data.source import Files, HasFiles, HasTags, Pair, Source
 
@@ -78,7 +78,7 @@ class WeightedPseudoLabels(PseudoLabels):
         """(H, W) float32 of 0..1. Raises ValueError where the file is missing, damaged or of another size."""
         path = self.folder / CONFIDENCE_FOLDER / f"{self.ids[index]}.png"
         values = read_indices(path)
-        with Image.open(self._mask_path(self.ids[index])) as mask:  # the header alone
+        with opened(self._mask_path(self.ids[index]), "mask") as mask:  # the header alone
             size = mask.size
         if values.shape != (size[1], size[0]):
             raise ValueError(f"{path}: has another size than its pseudo mask: run `selfreg pseudo` again")

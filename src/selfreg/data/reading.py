@@ -14,6 +14,7 @@ from selfreg.data.labels import Labels
 from selfreg.data.masks import read_mask
 from selfreg.data.pictures import Refused, load, opened, orientation, refusing
 from selfreg.data.source import Pair, Source
+from selfreg.input_files import PICTURE_LIMIT, check_file
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _STRIP = 2**24
@@ -263,6 +264,7 @@ def _decode_jpeg(path: Path, upright: bool) -> NDArray[np.uint8] | None:
     from torchvision.io import ImageReadMode, decode_jpeg  # torchvision is slow to import
 
     try:
+        check_file(path, PICTURE_LIMIT)
         content = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
         planes = decode_jpeg(content, ImageReadMode.RGB, apply_exif_orientation=upright)
     except (OSError, RuntimeError, AttributeError):  # unreadable, unusual, or torchvision lacks its decoders

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import Labels, voc_palette
-from selfreg.data.masks import check_values, read_mask, read_mat
+from selfreg.data.masks import check_values, read_mask
+from selfreg.data.matlab import read_mat, whole_numbers
 from selfreg.data.pairs import FilePairs, first_folder, read_list
 from selfreg.data.source import Files
+from selfreg.input_files import read_bytes
 
 VOC_LABELS = Labels(
     (
@@ -93,8 +95,11 @@ def read_voc_mask(path: Path) -> NDArray[np.uint8]:
     """
     if path.suffix != ".mat":
         return read_mask(path, VOC_LABELS)
-    values = read_mat(path, "GTcls")["Segmentation"][0, 0]
-    return check_values(np.asarray(values, dtype=np.uint8), VOC_LABELS.table(), path, VOC_LABELS)
+    content = read_mat(path, "GTcls")
+    if "Segmentation" not in (content.dtype.names or ()) or content.size != 1:
+        raise ValueError(f"{path}: GTcls has no field Segmentation: give SBD's own files")
+    values = whole_numbers(content["Segmentation"].reshape(1)[0], path)
+    return check_values(values, VOC_LABELS.table(), path, VOC_LABELS)
 
 
 def read_voc_tags(annotations: Path, image_id: str) -> list[int]:
@@ -105,8 +110,8 @@ def read_voc_tags(annotations: Path, image_id: str) -> list[int]:
     """
     path = annotations / f"{image_id}.xml"
     try:
-        names = {element.text for element in ElementTree.parse(path).iterfind("object/name")}
-    except (OSError, ElementTree.ParseError) as error:
+        names = {element.text for element in ElementTree.fromstring(read_bytes(path)).iterfind("object/name")}
+    except (OSError, ValueError, ElementTree.ParseError) as error:
         raise ValueError(f"{path}: unreadable annotation ({error}): restore it from the archive") from error
     return [index for index, name in enumerate(VOC_LABELS.class_names) if name in names]
 

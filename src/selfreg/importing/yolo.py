@@ -22,7 +22,7 @@ from selfreg.importing.items import (
     split_of,
     without_parts,
 )
-from selfreg.input_files import read_text
+from selfreg.input_files import read_start, read_text
 from selfreg.messages import one_line
 
 _OUTSIDE = 0.01
@@ -84,7 +84,7 @@ def _label_file(source: Path, place: Path) -> Path:
 
 def _class_file(source: Path) -> Path | None:
     for path in (*sorted(source.glob("*.yaml")), *sorted(source.glob("*.yml"))):
-        if b"names" in path.read_bytes()[: 2**20]:
+        if b"names" in read_start(path, 2**20):
             return path
     path = source / "classes.txt"
     return path if path.is_file() else None

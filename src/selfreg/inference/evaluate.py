@@ -10,7 +10,7 @@ from rich.table import Table
 from selfreg.config import check_overrides
 from selfreg.data import Labels
 from selfreg.evaluation import CLASS_MEASURES, MEASURES, summarise
-from selfreg.files import write_json
+from selfreg.files import output_folder, write_json
 from selfreg.inference.kept_maps import data_settings, predict_source
 from selfreg.inference.predict import share_of
 from selfreg.inference.scoring import LabelFolder, score_folder
@@ -51,7 +51,8 @@ def evaluate_run(
     predictions = predict_source(run, source, config.data, split, which, settings=config.validation)
     result = summarise(score_folder(source, predictions), source.labels.class_names)
     result = {**result, "split": split, "weights": which, "data": data_settings(config.data)}
-    write_json(run.evaluation_path(split), result)
+    with output_folder(run.folder):
+        write_json(run.evaluation_path(split), result)
     return result
 
 

@@ -20,9 +20,10 @@ from rich.progress import track
 
 from selfreg.config import DataConfig, ValidationConfig
 from selfreg.data import Source
-from selfreg.files import whole_file, write_text
+from selfreg.files import output_folder, whole_file, write_text
 from selfreg.inference.predict import index_png, prediction_path, refuse_repeated_ids
 from selfreg.inference.predictor import Predictor, predictor_of
+from selfreg.input_files import PICTURE_LIMIT, read_bytes, read_text
 from selfreg.networks import runs_own_code
 from selfreg.run import Run, Weights
 from selfreg.seals import digest_of_array, digest_of_file, is_sealed, seal
@@ -62,20 +63,21 @@ def predict_source(
     """
     refuse_repeated_ids(source)
     folder = run.prediction_folder(split, which)
-    _note_data(run.predicted_data_path(split, which), data)
     settings = run.config().validation if settings is None else settings
     inputs = inputs_of(run, which, settings)
     palette = run.info().palette_array()
     predictor: Predictor | None = None
     indices = range(len(source))[share]
-    for index in track(indices, "predicting", console=Console(stderr=True), transient=True):
-        image, path = source.read(index).image, prediction_path(folder, source.ids[index])
-        pixels = digest_of_array(image)
-        if _is_kept(path, inputs, pixels):
-            continue
-        if predictor is None:
-            predictor = predictor_of(run, which, **settings.model_dump())
-        _save_sealed(path, predictor(image), palette, inputs, pixels)
+    with output_folder(run.folder):
+        _note_data(run.predicted_data_path(split, which), data)
+        for index in track(indices, "predicting", console=Console(stderr=True), transient=True):
+            image, path = source.read(index).image, prediction_path(folder, source.ids[index])
+            pixels = digest_of_array(image)
+            if _is_kept(path, inputs, pixels):
+                continue
+            if predictor is None:
+                predictor = predictor_of(run, which, **settings.model_dump())
+            _save_sealed(path, predictor(image), palette, inputs, pixels)
     return folder
 
 
@@ -118,7 +120,7 @@ def _digest_of_code(network: str) -> str | None:
 
 def _note_data(path: Path, data: DataConfig) -> None:
     text = json.dumps(data_settings(data), sort_keys=True) + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+    if not path.exists() or read_text(path, errors="replace") != text:
         write_text(path, text)
 
 
@@ -135,7 +137,7 @@ def _save_sealed(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.uin
 def _is_kept(path: Path, inputs: str, pixels: str) -> bool:
     if not path.is_file():
         return False
-    content = path.read_bytes()
+    content = read_bytes(path, PICTURE_LIMIT)
     begin, end = len(content) - _END_LENGTH - _CHUNK_LENGTH, len(content) - _END_LENGTH
     chunk = content[max(begin, 0) : end]
     if not chunk[4:].startswith(b"tEXt" + _KEYWORD):

@@ -14,10 +14,9 @@ from rich.progress import track
 
 from selfreg.config import check_overrides
 from selfreg.data import Source, read_image
-from selfreg.data.pairs import leads_out
 from selfreg.data.reading import RGB, ImageFormat
 from selfreg.data.source import HasFiles
-from selfreg.files import whole_file
+from selfreg.files import leads_out, output_folder, whole_file
 from selfreg.inference.model import Model
 from selfreg.inference.overlays import write_overlay
 from selfreg.inference.photographs import IMAGE_SUFFIXES, find_images, output_names, refuse_overwriting, share_of
@@ -57,16 +56,17 @@ class Outputs:
 
     def write(self, name: str, image: NDArray[Any], predictor: Predictor) -> None:
         """Predict one image and write its files."""
-        if self.probabilities is None:
-            classes = predictor(image)
-        else:
-            classes, probabilities = predictor.classes_and_probabilities(image)
-            self._write_probabilities(name, probabilities)
-        save_index_png(prediction_path(self.folder, name), classes, self.palette)
-        if self.overlay:
-            shown = self.image_format.to_rgb(image)
-            path = self.folder / "overlays" / f"{name}.jpg"
-            write_overlay(path, shown, classes, self.palette, self.class_names)
+        with output_folder(self.folder):
+            if self.probabilities is None:
+                classes = predictor(image)
+            else:
+                classes, probabilities = predictor.classes_and_probabilities(image)
+                self._write_probabilities(name, probabilities)
+            save_index_png(prediction_path(self.folder, name), classes, self.palette)
+            if self.overlay:
+                shown = self.image_format.to_rgb(image)
+                path = self.folder / "overlays" / f"{name}.jpg"
+                write_overlay(path, shown, classes, self.palette, self.class_names)
 
     def _write_probabilities(self, name: str, probabilities: NDArray[np.float16]) -> None:
         folder = self.folder / "probabilities"

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import timm
@@ -14,6 +15,14 @@ from selfreg.networks.hrnet import HRNetV2
 from selfreg.networks.huggingface import NAMES as HUGGINGFACE_NAMES
 from selfreg.networks.huggingface import build_huggingface
 from selfreg.networks.ocrnet import OCRNet
+from selfreg.networks.options import (
+    check_options,
+    check_timm_name,
+    huggingface_options,
+    own_options,
+    smp_options,
+    without_hub,
+)
 from selfreg.networks.pretrained import LITE0_NETWORK, LITE0_PACKAGE, load_backbone_weights
 from selfreg.networks.pyramid import PyramidNetwork
 from selfreg.networks.spgnet import SPGNet
@@ -72,7 +81,9 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
 
     `pretrained` is False (random weights), True (the library's own pretrained weights, downloaded by it),
     "efficientnet-lite0-package", or the path of a .pth or .safetensors file of backbone weights, loaded strictly.
-    `options` go to the network's constructor; `output_stride` is understood for smp too (`encoder_output_stride`).
+    `options` go to the network's constructor; `output_stride` is understood for smp too (`encoder_output_stride`). For
+    networks of the libraries and of this package they are known names with plain values (`selfreg.networks.options`).
+    Unless `pretrained` is True no connection is made.
 
     Raises ValueError for an unknown spec (naming near ones), for options that the network refuses, and for weights
     that do not fit.
@@ -94,7 +105,8 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
         refuse_loading_options(spec, options)
     prefix, colon, name = spec.partition(":")
     try:
-        network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
+        with nullcontext() if pretrained is True else without_hub():
+            network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"network {spec} cannot be built: {error}") from error
     if isinstance(pretrained, str) and (prefix in _LIBRARIES or not colon):
@@ -124,6 +136,8 @@ def preprocessing(spec: str, *, pretrained: bool | str = False, **options: Any) 
     if pretrained == LITE0_PACKAGE or (isinstance(pretrained, str) and options.get("pad_type") == "same"):
         return TENSORFLOW
     name = _timm_name(spec)
+    if name and timm.is_model(name):
+        check_timm_name(spec, name)
     config = timm.get_pretrained_cfg(name) if name and timm.is_model(name) else None
     if config is None:
         return IMAGENET
@@ -135,19 +149,22 @@ def _build(library: str, name: str, num_classes: int, pretrained: bool | str, op
     if library == "smp":
         return _build_smp(name, num_classes, hub, options)
     if library == "timm":
-        _require_timm(f"timm:{name}", name)
+        check_timm_name(f"timm:{name}", name)
+        check_options(f"timm:{name}", options, own_options(PyramidNetwork, timm_backbone=True))
         return PyramidNetwork(name, num_classes, hub, **options)
     if library == "torchvision":
         return _build_torchvision(name, num_classes, hub, options)
     if library == "hf":
         _require("hf", name, HUGGINGFACE_NAMES)
+        check_options(f"hf:{name}", options, huggingface_options(name), "field")
         return build_huggingface(name, num_classes, hub, options)
     if library:
         return _build_from_factory(library, name, num_classes, pretrained, options)
     family, _, backbone = name.partition("/")
     if family not in _OWN_NETWORKS or not backbone:
         raise ValueError(f"unknown network {name!r}{_near(family, [*_OWN_NETWORKS, *_LIBRARIES])}; it must be {FORMS}")
-    _require_timm(name, backbone)
+    check_timm_name(name, backbone)
+    check_options(name, options, own_options(_OWN_NETWORKS[family]))
     return _OWN_NETWORKS[family](backbone=backbone, num_classes=num_classes, pretrained=hub, **options)
 
 
@@ -164,19 +181,16 @@ def _build_smp(name: str, num_classes: int, hub: bool, options: dict[str, Any]) 
     if not encoder:
         raise ValueError(f"smp:{name} names no encoder; write for instance smp:{name}/resnet50")
     if encoder.startswith("tu-"):
-        _require_timm(f"smp:{name}", encoder.removeprefix("tu-"))
+        check_timm_name(f"smp:{name}", encoder.removeprefix("tu-"))
     else:
         _require(f"smp:{architecture}", encoder, smp.encoders.get_encoder_names(), separator="/")
+    timm_encoder = encoder.startswith("tu-")
+    check_options(f"smp:{name}", options, smp_options(classes[architecture], timm_encoder=timm_encoder))
     if "output_stride" in options:
         if "encoder_output_stride" not in inspect.signature(classes[architecture].__init__).parameters:
             raise ValueError(f"smp:{architecture} has no output stride to choose; drop the option output_stride")
         options["encoder_output_stride"] = options.pop("output_stride")
-    known = inspect.signature(classes[architecture].__init__).parameters
-    for option in options:
-        # Only timm encoders see further options; segmentation_models_pytorch drops them silently for its own.
-        if option not in known and not encoder.startswith("tu-"):
-            raise ValueError(f"smp:{architecture} has no option {option!r}{_near(option, known)}")
-    weights: str | bool | None = (True if encoder.startswith("tu-") else "imagenet") if hub else None
+    weights: str | bool | None = (True if timm_encoder else "imagenet") if hub else None
     network: nn.Module = classes[architecture](
         encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options
     )
@@ -187,6 +201,7 @@ def _build_torchvision(name: str, num_classes: int, hub: bool, options: dict[str
     from torchvision import models
 
     _require("torchvision", name, models.list_models(module=models.segmentation))
+    check_options(f"torchvision:{name}", options, ())
     network: nn.Module = models.get_model(
         name,
         weights=None,
@@ -228,12 +243,6 @@ def _timm_name(spec: str) -> str | None:
         encoder = name.partition("/")[2]
         return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
     return None if colon else spec.partition("/")[2]
-
-
-def _require_timm(spec: str, name: str) -> None:
-    bare = name.partition(".")[0]
-    if not timm.is_model(bare):
-        raise ValueError(f"unknown timm model {bare!r} in {spec}{_near(bare, timm.list_models())}")
 
 
 def _require(kind: str, name: str, known: Iterable[str], separator: str = ":") -> None:

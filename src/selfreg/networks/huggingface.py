@@ -92,7 +92,7 @@ def build_huggingface(name: str, num_classes: int, pretrained: bool, options: di
     if pretrained:
         if name not in HUB_NAMES:
             raise ValueError(f"hf:{name} has no published weights; pretrained weights exist for {', '.join(HUB_NAMES)}")
-        options = {"num_labels": num_classes, "ignore_mismatched_sizes": True, **options}
+        options = {"num_labels": num_classes, "ignore_mismatched_sizes": True, "trust_remote_code": False, **options}
         return cast(nn.Module, model_class.from_pretrained(HUB_NAMES[name], **options))
     known = config_class().to_dict()
     for option in options:

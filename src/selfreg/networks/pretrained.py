@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from selfreg.input_files import WEIGHTS_LIMIT, check_archive, check_file
 from selfreg.messages import one_line
 
 LITE0_PACKAGE = "efficientnet-lite0-package"
@@ -73,7 +74,8 @@ def _load_strictly(backbone: nn.Module, state: dict[str, Tensor], source: str | 
     missing = [key for key in expected if key not in state]
     surplus = [key for key in state if key not in expected and key.split(".")[0] in children]
     differing = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    strange = faulty(expected, state)
+    # values last: a tensor of another shape may stand for more memory than there is
+    strange = [] if missing or differing or surplus else faulty(expected, state)
     findings = {"lacks": missing, "has in another shape": differing, "has unknown weights": surplus}
     for what, keys in {**findings, "has NaN, infinity or another kind of number in": strange}.items():
         if keys:
@@ -133,11 +135,13 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             f"{path}: no such file of pretrained weights; give True, {LITE0_PACKAGE} or a .pth or .safetensors"
         )
     try:
+        check_file(path, WEIGHTS_LIMIT)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             state = load_file(path)
         else:
+            check_archive(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as pretrained weights ({one_line(error, first=True)})") from error

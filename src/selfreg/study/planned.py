@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from selfreg.files import LockedError, locked, write_text
+from selfreg.input_files import read_end
 from selfreg.run import Run
 
 
@@ -75,8 +76,8 @@ class PlannedRun:
     def failure(self) -> tuple[str, str] | None:
         """What `note_failure` left last: a mark that is new for each failure, and the words."""
         try:
-            mark, _, words = self._failure_path.read_text(encoding="utf-8").strip().partition("\n")
-        except OSError:
+            mark, _, words = read_end(self._failure_path).strip().partition("\n")
+        except (OSError, ValueError):
             return None
         return mark, words
 

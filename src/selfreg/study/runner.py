@@ -15,8 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from selfreg.config import Config
+from selfreg.files import appended_file, refuse_links
+from selfreg.input_files import read_end
 from selfreg.study.planned import PlannedRun
-from selfreg.termination import interruptible
+from selfreg.termination import SAFE_PATH, interruptible
 
 _POLL_SECONDS = 0.2
 _SECONDS_TO_END = 30
@@ -189,7 +191,7 @@ def _display(console: Console) -> Progress:
 
 
 def _command(run: PlannedRun, place: Place) -> list[str]:
-    command = [sys.executable, "-m", "selfreg.cli", "train", str(run.config_path), "--out", str(run.folder)]
+    command = [sys.executable, "-P", "-m", "selfreg.cli", "train", str(run.config_path), "--out", str(run.folder)]
     overrides = (f"seed={run.seed}", *place.overrides)
     return [
         *command,
@@ -201,14 +203,14 @@ def _command(run: PlannedRun, place: Place) -> list[str]:
 
 
 def _start(run: PlannedRun, claim: ExitStack, place: Place) -> _Started:
-    run.log_path.parent.mkdir(parents=True, exist_ok=True)
-    with run.log_path.open("ab") as log:
+    refuse_links(run.folder)
+    with appended_file(run.log_path) as log:
         process = subprocess.Popen(
             _command(run, place),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **place.environment},
+            env={**os.environ, **SAFE_PATH, **place.environment},
         )
     return _Started(run, place, claim, process, time.monotonic())
 
@@ -217,7 +219,7 @@ def _last_words(ended: _Started) -> str:
     status = ended.process.returncode
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
-    lines = [line.strip() for line in ended.run.log_path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line.strip() for line in read_end(ended.run.log_path).splitlines()]
     return next((line for line in reversed(lines) if line), f"exit status {status}").removeprefix("error: ")
 
 

@@ -11,6 +11,7 @@ from selfreg.evaluation.scores import Floats
 from selfreg.files import whole_file
 from selfreg.inference.kept_maps import inputs_of, predict_source
 from selfreg.inference.scoring import score_folder
+from selfreg.input_files import SCORES_LIMIT, read_bytes
 from selfreg.run import Run
 from selfreg.seals import digest_of_array, is_sealed, seal
 from selfreg.study.planned import PlannedRun
@@ -63,7 +64,7 @@ def digest_of_source(source: Source) -> str:
 def _read(planned: PlannedRun, inputs: str, data: str) -> dict[str, Floats] | None:
     if not planned.scores_path.is_file():
         return None
-    content = planned.scores_path.read_bytes()
+    content = read_bytes(planned.scores_path, SCORES_LIMIT)
     archive, found = content[: -_SEAL_LENGTH - 2] + _NO_COMMENT, content[-_SEAL_LENGTH:].decode("latin-1")
     # nothing is unpacked before the seal has been checked
     if not is_sealed(found, inputs, data, archive):

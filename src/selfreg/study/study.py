@@ -19,7 +19,8 @@ from rich.console import Console
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
 from selfreg.evaluation.scores import Floats
-from selfreg.files import is_locked, write_json, write_text
+from selfreg.files import is_locked, output_folder, write_json, write_text
+from selfreg.input_files import read_text
 from selfreg.opening import open_split, open_training_split
 from selfreg.report.study_page import write_study_page
 from selfreg.run import Run
@@ -76,15 +77,16 @@ def run_study(
     source = _open(study)
     places = find_places(study, jobs)
     planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
-    _write_configs(planned, configs)
     console = Console(stderr=as_json)
     # seed by seed, so that a study cut off has whole pairs
     order = [planned[arm][index] for index in range(seeds) for arm in parsed]
-    failures = train_all(order, places, console)
-    scores = _measure_all(order, source)
-    results = tuple(_arm_result(arm, planned[arm], scores) for arm in parsed)
-    result = StudyResult(study, len(source), all_seeds, results, failures, tuple(source.labels.class_names))
-    _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
+    with output_folder(folder):
+        _write_configs(planned, configs)
+        failures = train_all(order, places, console)
+        scores = _measure_all(order, source)
+        results = tuple(_arm_result(arm, planned[arm], scores) for arm in parsed)
+        result = StudyResult(study, len(source), all_seeds, results, failures, tuple(source.labels.class_names))
+        _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
         print(json.dumps(result.to_json(), indent=2, allow_nan=False))
     return not failures
@@ -117,7 +119,7 @@ def _write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Ma
     """Write each arm's configuration; refuse to replace one that another process is training with."""
     for arm, runs in planned.items():
         path, text = runs[0].config_path, dump_config(configs[arm])
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and read_text(path, errors="replace") != text:
             busy = [claim for claim in path.parent.glob(".seed-*.claim") if is_locked(claim)]
             if busy:
                 raise ValueError(

@@ -13,6 +13,7 @@ import torch
 
 from selfreg.config import Config
 from selfreg.data.source import item_name
+from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line, raised_in
 from selfreg.run import Run
 from selfreg.training.checkpoints import Checkpoints
@@ -128,6 +129,7 @@ def _overview(config: Config, prepared: Preparation) -> str:
 
 def _continuation(checkpoint: Path, config: Config, total_steps: int) -> str:
     """Where a run goes on, and with which learning rate."""
+    check_file(checkpoint, WEIGHTS_LIMIT)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     epoch, step = int(state["epoch"]) + 1, int(state["global_step"])
     training = config.training

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from selfreg.config.weak import AffinityOptions
 from selfreg.data import normalise
 from selfreg.files import whole_file
+from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line
 from selfreg.regulation import MultiExit
 from selfreg.weak.classifier import InputStatistics
@@ -130,6 +131,7 @@ def _train_or_load(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        check_file(path, WEIGHTS_LIMIT)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(

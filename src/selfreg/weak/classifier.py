@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from selfreg.config import Config, TrainingConfig
 from selfreg.data import SeededSampler, TrainingSet
 from selfreg.files import whole_file, write_json
+from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line
 from selfreg.networks import preprocessing
 from selfreg.regulation import MultiExit
@@ -158,6 +159,7 @@ def _checkpoint(stage: Stage) -> Path:
 def _read(stage: Stage) -> dict[str, Any]:
     path = _checkpoint(stage)
     try:
+        check_file(path, WEIGHTS_LIMIT)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(

@@ -1,5 +1,7 @@
 """The classifier network: trained on image-level tags, its class maps localise the classes."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
@@ -7,6 +9,7 @@ from torch.nn.functional import multilabel_soft_margin_loss
 from selfreg.config.weak import ClassifierConfig
 from selfreg.networks import load_backbone_weights, refuse_loading_options
 from selfreg.networks.blocks import DilatedBackbone
+from selfreg.networks.options import TIMM_OPTIONS, check_options, check_timm_name, without_hub
 from selfreg.regulation import ExitOutputs, MultiExit
 
 
@@ -49,7 +52,12 @@ def build_classifier(config: ClassifierConfig, num_classes: int, seed: int, *, p
     torch.manual_seed(seed)
     source = config.pretrained if pretrained else False
     refuse_loading_options(config.backbone, config.options)
-    network = ClassifierNetwork(config.backbone, num_classes, source is True, config.output_stride, **config.options)
+    check_timm_name("classifier.backbone", config.backbone)
+    check_options(config.backbone, config.options, TIMM_OPTIONS)
+    with nullcontext() if source is True else without_hub():
+        network = ClassifierNetwork(
+            config.backbone, num_classes, source is True, config.output_stride, **config.options
+        )
     if isinstance(source, str):
         load_backbone_weights(network, source)
     if not config.taps:

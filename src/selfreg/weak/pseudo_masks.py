@@ -8,21 +8,22 @@
 `selfreg.data.PseudoLabels` reads this layout.
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import track
 
 from selfreg.config.weak import PseudoConfig
 from selfreg.data import Labels, read_mask
 from selfreg.data.pseudo_labels import CONFIDENCE_FOLDER, MASK_FOLDER
-from selfreg.files import remove_leftovers, whole_file, write_json, write_text
+from selfreg.files import leads_out, read_json, remove_file, remove_leftovers, whole_file, write_json, write_text
 from selfreg.inference.predict import save_index_png
+from selfreg.input_files import ANNOTATION_LIMIT, read_text
 from selfreg.weak.refine import ReadScores
 from selfreg.weak.scores import VOID, class_map, confidence_map
 from selfreg.weak.tagged import TaggedImages
@@ -57,7 +58,7 @@ def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, 
     Raises:
         ValueError: If `DIR/pseudo` was not made by this command.
     """
-    _clear_others(root, key)
+    _clear_others(root, key, tagged)
     for folder in (root / MASK_FOLDER, root / CONFIDENCE_FOLDER):
         remove_leftovers(folder)
     todo = [index for index, image_id in enumerate(tagged.ids) if not mask_path(root, image_id).exists()]
@@ -72,7 +73,7 @@ def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, 
     report = root / "pseudo.json"
     if todo or not report.exists():
         write_json(report, asdict(count_masks(root, tagged)))
-    return MaskStatistics(**json.loads(report.read_text(encoding="utf-8")))
+    return _read_statistics(report)
 
 
 def uncertain_to_void(mask: NDArray[np.uint8], confidence: NDArray[np.float32], certain: float) -> NDArray[np.uint8]:
@@ -122,16 +123,26 @@ def save_grey(path: Path, values: NDArray[np.uint8]) -> None:
         Image.fromarray(values).save(temporary, format="PNG")
 
 
-def _clear_others(root: Path, key: str) -> None:
+def _read_statistics(path: Path) -> MaskStatistics:
+    content = read_json(path, ANNOTATION_LIMIT)
+    try:
+        return TypeAdapter(MaskStatistics).validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {error.errors()[0]['msg']}; remove it, and start again") from None
+
+
+def _clear_others(root: Path, key: str, tagged: TaggedImages) -> None:
     stamp = root / "pseudo.key"
     masks = root / MASK_FOLDER
     if not stamp.exists() and masks.exists():
         raise ValueError(f"{masks}: exists and was not made by this command; choose another --out")
-    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() == key:
+    if stamp.exists() and read_text(stamp, errors="replace").strip() == key:
         return
     if stamp.exists():
-        (root / "pseudo.json").unlink(missing_ok=True)
-        for folder in (masks, root / CONFIDENCE_FOLDER):
-            for path in folder.glob("*.png"):
-                path.unlink()
+        report = root / "pseudo.json"
+        written = set(read_json(report, ANNOTATION_LIMIT).get("void_shares", ())) if report.exists() else set()
+        for image_id in {name for name in written if not leads_out(name)} | set(tagged.ids):
+            for folder in (masks, root / CONFIDENCE_FOLDER):
+                remove_file(folder / f"{image_id}.png")
+        remove_file(report)
     write_text(stamp, f"{key}\n")

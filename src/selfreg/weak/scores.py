@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from selfreg.files import whole_file
+from selfreg.input_files import SCORES_LIMIT, check_archive, check_file
+from selfreg.messages import one_line
 
 VOID = 255
 
@@ -43,11 +45,13 @@ def load_scores(path: Path) -> Scores:
         ValueError: If the file is missing or damaged.
     """
     try:
+        check_file(path, SCORES_LIMIT)
+        check_archive(path, SCORES_LIMIT)
         with np.load(path) as content:
             values = torch.from_numpy(content["values"]).float() / 255
             return Scores([int(index) for index in content["classes"]], values)
     except Exception as error:  # numpy and zlib raise whatever the broken bytes lead them to
-        raise ValueError(f"{path}: cannot be read ({error}): delete {path.parent} and start again") from None
+        raise ValueError(f"{path}: cannot be read ({one_line(error)}): delete {path.parent} and start again") from None
 
 
 def with_background(activation: Scores, size: tuple[int, int], background: int | None, threshold: float) -> Scores:
