@@ -1,4 +1,4 @@
-"""How good a prediction is: confusion matrix, contours, and the two failures that mIoU hides."""
+"""Evaluation of predictions: IoU, contours, and errors on small and large objects that mIoU hides."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The two metrics load torch; scoring files on disk, in many processes, does without it.
+    # The two metrics import torch; processes that score files on disk do not need it.
     if name == "ConfusionMatrix":
         from selfreg.evaluation.confusion import ConfusionMatrix
 

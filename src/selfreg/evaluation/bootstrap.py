@@ -1,4 +1,4 @@
-"""Uncertainty of data-set metrics: images are drawn anew, their counts added up, and the metric taken of the sums."""
+"""Bootstrap of data-set metrics: resample the images, sum their counts, compute the metric from the sums."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -17,21 +17,37 @@ CountsT = TypeVar("CountsT", bound="DataclassInstance")
 
 
 def draw_resamples(num_images: int, resamples: int, seed: int) -> Floats:
-    """How often each image is drawn in each resample: `(resamples, num_images)`, rows sum to `num_images`."""
+    """Draw bootstrap resamples of the images.
+
+    Args:
+        num_images: Number of images N.
+        resamples: Number of resamples B.
+        seed: Seed of the random numbers.
+
+    Returns:
+        How often each resample contains each image, (B, N) float64; every row sums to N.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
+    """
     generator = np.random.default_rng(seed)
     return generator.multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples).astype(np.float64)
 
 
 def stack(counts: Sequence[CountsT]) -> CountsT:
-    """One set of counts out of those of N images: fields `(...)` become `(N, ...)`."""
+    """Stack the counts of N images: fields of shape (...) become (N, ...)."""
     names = [field.name for field in fields(counts[0])]
     return type(counts[0])(*(np.stack([getattr(count, name) for count in counts]) for name in names))
 
 
 def add_up(images: CountsT, weights: NDArray[Any]) -> CountsT:
-    """Weighted sums over images: fields `(N, ...)` and `weights` `(B, N)` give `(B, ...)`.
+    """Sum the counts of images with weights.
 
-    Each field is one matrix product; whole weights keep counts whole.
+    Args:
+        images: Stacked counts, fields of shape (N, ...).
+        weights: Weight of each image in each of B sums, (B, N); integer weights keep integer counts.
+
+    Returns:
+        Counts with fields of shape (B, ...).
     """
     sums = []
     for field in fields(images):
@@ -41,7 +57,15 @@ def add_up(images: CountsT, weights: NDArray[Any]) -> CountsT:
 
 
 def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Percentile interval over the first axis, NaN left out: lower and upper ends, NaN where all is NaN."""
+    """Percentile interval over the first axis, ignoring NaN.
+
+    Args:
+        values: Resampled values, (B, ...).
+        confidence: Confidence level in (0, 1).
+
+    Returns:
+        Lower and upper ends, each (...); NaN where all values are NaN.
+    """
     tail = 100 * (1 - confidence) / 2
     known = ~np.isnan(values).all(0)
     filled = np.where(known, values, 0.0)

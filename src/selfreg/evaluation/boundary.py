@@ -1,4 +1,4 @@
-"""How well contours are drawn: Boundary IoU and trimap IoU, counted over a whole data set."""
+"""Quality of contours: Boundary IoU and trimap IoU, counted over a whole data set."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,21 +11,24 @@ from selfreg.evaluation.scores import Floats, intersection_over_union, mean_over
 from selfreg.evaluation.units import Counts
 
 DISTANCE = 0.02
-"""Width of the band along a contour, as a share of the image's diagonal (Cheng et al., CVPR 2021)."""
+"""Width of the band along a contour, as a fraction of the image diagonal (Cheng et al., CVPR 2021)."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoundaryCounts:
-    """Pixels of the bands along contours, of one image or summed over many: each `(num_classes,)` int64."""
+    """Pixel counts in the bands along contours, per class, of one image or of a sum of images.
+
+    Every field has shape (K,) and dtype int64.
+    """
 
     boundary_shared: Counts
-    """Pixels in the band of the class in both maps."""
+    """Pixels in the band of the class in both the label and the prediction."""
     boundary_labelled: Counts
-    """Pixels of the class within the distance of its contour in the label."""
+    """Pixels of the class near its contour in the label."""
     boundary_predicted: Counts
-    """The same in the prediction."""
+    """Pixels of the class near its contour in the prediction."""
     trimap_correct: Counts
-    """Pixels of the trimap (both sides of the label's contours) predicted as their class."""
+    """Pixels of the trimap (both sides of the label's contours) with the correct class."""
     trimap_labelled: Counts
     trimap_predicted: Counts
 
@@ -34,11 +37,23 @@ class BoundaryCounts:
 
 
 def boundary_iou(prediction: Any, label: Any, num_classes: int, *, ignore_index: int = 255) -> Floats:
-    """Boundary IoU of each class in one image: `(num_classes,)` in 0..1, NaN for a class in neither map.
+    """Boundary IoU of each class in one image.
 
-    Cheng et al., "Boundary IoU", CVPR 2021: the IoU of those pixels of the labelled and of the predicted mask that lie
-    within a distance of the mask's own contour. For a data set, add up `boundary_counts` and divide once. Arguments
-    and errors as in `boundary_counts`.
+    For a data set, sum `boundary_counts` over the images and compute `boundary_scores` once.
+
+    Args:
+        prediction: Predicted class indices, integers of shape (H, W).
+        label: Ground truth of the same shape; `ignore_index` marks unlabelled pixels.
+        num_classes: Number of classes K.
+        ignore_index: Value that counts as no class.
+
+    Returns:
+        Boundary IoU in [0, 1], (K,); NaN for a class in neither map.
+
+    Raises:
+        ValueError: If the shapes differ or a value is out of range.
+
+    Source: Cheng et al., "Boundary IoU", CVPR 2021.
     """
     counts = boundary_counts(prediction, label, num_classes, ignore_index=ignore_index)
     return boundary_scores(counts)["per_class_boundary_iou"]
@@ -47,15 +62,32 @@ def boundary_iou(prediction: Any, label: Any, num_classes: int, *, ignore_index:
 def boundary_counts(prediction: Any, label: Any, num_classes: int, *, ignore_index: int = 255) -> BoundaryCounts:
     """Count the pixels along the contours of one image, for Boundary IoU and trimap IoU.
 
-    `prediction` and `label` are integer arrays `(H, W)` of 0..num_classes-1 or `ignore_index`; ValueError for
-    anything else. Distances are measured in rows and columns, and for Boundary IoU the image border is a contour, both
-    as in Cheng et al.'s code. The prediction is void where the label is, so that the edge of void is a contour of both.
+    Distances are measured along rows and columns. For Boundary IoU the image border counts as a contour. Both follow
+    the code of Cheng et al. The prediction is set to void where the label is void, so both maps share the edges of
+    void.
+
+    Args:
+        prediction: Predicted class indices, integers of shape (H, W).
+        label: Ground truth of the same shape; `ignore_index` marks unlabelled pixels.
+        num_classes: Number of classes K.
+        ignore_index: Value that counts as no class.
+
+    Raises:
+        ValueError: If the shapes differ or a value is out of range.
     """
     return count_boundaries(compact(prediction, label, num_classes, ignore_index))
 
 
 def boundary_scores(counts: BoundaryCounts) -> dict[str, Floats]:
-    """`boundary_iou` and `trimap_iou` `(...)`, means over classes, and both per class; leading axes are kept."""
+    """Compute Boundary IoU and trimap IoU from counts.
+
+    Args:
+        counts: Counts of one image or of a sum of images, fields of shape (..., K).
+
+    Returns:
+        `boundary_iou` and `trimap_iou`, means over classes of shape (...), and `per_class_boundary_iou` and
+        `per_class_trimap_iou` of shape (..., K); all in [0, 1], NaN where a class does not occur.
+    """
     boundary = intersection_over_union(counts.boundary_shared, counts.boundary_labelled, counts.boundary_predicted)
     trimap = intersection_over_union(counts.trimap_correct, counts.trimap_labelled, counts.trimap_predicted)
     return {
@@ -67,7 +99,7 @@ def boundary_scores(counts: BoundaryCounts) -> dict[str, Floats]:
 
 
 def count_boundaries(maps: Maps) -> BoundaryCounts:
-    """`boundary_counts` of maps that are checked already."""
+    """Compute `boundary_counts` for maps that have already been checked."""
     prediction, label, num_classes = maps
     check_image(maps)
     distance = max(1, round(DISTANCE * float(np.hypot(*label.shape))))

@@ -1,4 +1,4 @@
-"""The very objects behind the failure rates: every missed unit and every wrong blob of an image, ready to be shown."""
+"""The individual errors behind the failure rates: every missed object or part and every wrong patch of an image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ FailureKind = Literal["object", "part", "mislabel", "hole"]
 
 @dataclass(frozen=True, eq=False)
 class FailureCase:
-    """One missed small object, missed part, mislabelled blob or background hole, and where it is."""
+    """One error in one image: a missed small object or thin part, a mislabelled patch, or a background hole."""
 
     kind: FailureKind
     class_index: int
-    """The class of its label."""
+    """Ground-truth class."""
     predicted_class: int | None
-    """The class predicted on most of its wrong pixels; None where that is void."""
+    """The most frequent class among the wrong pixels; None if it is void."""
     box: tuple[int, int, int, int]
-    """Top, left, bottom, right; bottom and right are the first row and column outside."""
+    """Top, left, bottom, right in pixels; bottom and right are exclusive."""
     area: int
-    """Its pixels."""
+    """Number of pixels."""
     coverage: float
-    """Share of its pixels predicted as its class, 0..1."""
+    """Fraction of the pixels predicted as `class_index`, in [0, 1]."""
     object_area: int
-    """Pixels of the object (component of the label) that it is or belongs to."""
+    """Number of pixels of the labelled object (connected component) that contains the case."""
     mask: Mask
-    """Its pixels within the box, `(bottom - top, right - left)` bool."""
+    """Pixels of the case within the box, bool of shape (bottom - top, right - left)."""
 
     def coverage_in(self, prediction: NDArray[np.integer[Any]]) -> float:
-        """Share of its pixels that another prediction `(H, W)` of the image gets right, 0..1."""
+        """Fraction of the case's pixels that another prediction (H, W) labels correctly, in [0, 1]."""
         top, left, bottom, right = self.box
         return float((prediction[top:bottom, left:right][self.mask] == self.class_index).mean())
 
@@ -49,9 +49,21 @@ def failure_cases(
     background: int | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> list[FailureCase]:
-    """All that `failure_counts` counts as missed, mislabelled or a hole in one image, the largest error first.
+    """List every error that `failure_counts` counts in one image.
 
-    Arguments and errors as in `failure_counts`. Sorted by the number of wrong pixels.
+    Args:
+        prediction: Predicted class indices, integers of shape (H, W).
+        label: Ground truth of the same shape; `ignore_index` marks unlabelled pixels.
+        num_classes: Number of classes K.
+        ignore_index: Value that counts as no class.
+        background: Index of the class without objects, if there is one.
+        thresholds: Definitions of small, large, missed and mislabelled.
+
+    Returns:
+        The cases, sorted by the number of wrong pixels in descending order.
+
+    Raises:
+        ValueError: If the shapes differ or a value is out of range.
     """
     maps = compact(prediction, label, num_classes, ignore_index)
     found = analyse(maps, background, thresholds)

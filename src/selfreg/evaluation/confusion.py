@@ -1,4 +1,4 @@
-"""The dataset-level confusion matrix and the scores that are read from it."""
+"""Confusion matrix of a data set as a metric, and the scores computed from it."""
 
 from typing import Any
 
@@ -14,10 +14,18 @@ __all__ = ["ConfusionMatrix", "confusion_matrix", "confusion_scores"]
 
 
 class ConfusionMatrix(Metric):
-    """Accumulate one confusion matrix over a whole data set and read mIoU and the accuracies from it.
+    """Accumulate one confusion matrix over a whole data set; compute mIoU and accuracies from it.
 
-    State: `matrix`, `(num_classes, num_classes)` int64, rows are labels, columns predictions; processes add theirs.
-    `ignore_index` marks void pixels, which are left out; it must lie outside 0..num_classes-1 (ValueError).
+    The state `matrix` is (K, K) int64; rows are labels, columns are predictions. With several processes the matrices
+    are summed.
+
+    Args:
+        num_classes: Number of classes K.
+        ignore_index: Label value of void pixels, which are not counted.
+        **kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If `ignore_index` is in 0..K-1.
 
     Example:
         >>> import torch
@@ -41,10 +49,14 @@ class ConfusionMatrix(Metric):
         self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> None:
-        """Add a batch of class indices: two integer tensors or arrays of one shape, whatever it is.
+        """Add a batch of predictions.
 
-        Raises ValueError when a label is neither 0..num_classes-1 nor `ignore_index`, or a prediction is not
-        0..num_classes-1 (`ignore_index` is allowed where the label is void).
+        Args:
+            predictions: Class indices, integers of any shape; `ignore_index` is allowed where the label is void.
+            labels: Ground truth of the same shape.
+
+        Raises:
+            ValueError: If a value is neither in 0..K-1 nor `ignore_index`.
         """
         predicted = torch.as_tensor(predictions, device=self.matrix.device)
         labelled = torch.as_tensor(labels, device=self.matrix.device)
@@ -57,7 +69,7 @@ class ConfusionMatrix(Metric):
             self.matrix += _count_on_device(predicted, labelled, self.num_classes, self.ignore_index)
 
     def compute(self) -> dict[str, Any]:
-        """Scores of all that was added, as plain numbers: see `confusion_scores`."""
+        """Return the scores of all batches as plain numbers; see `confusion_scores`."""
         scores = confusion_scores(self.matrix.cpu().numpy())
         return {name: value.tolist() for name, value in scores.items()}
 
@@ -69,7 +81,7 @@ def _count_on_device(predictions: Tensor, labels: Tensor, num_classes: int, igno
     if not bool((label_fits & prediction_fits).all()):
         confusion_matrix(
             predictions.cpu().numpy(), labels.cpu().numpy(), num_classes, ignore_index
-        )  # says what is wrong
+        )  # raises the error with the offending values
     index = torch.where(valid, labels.long() * num_classes + predictions.long(), num_classes * num_classes)
     counts = torch.bincount(index.flatten(), minlength=num_classes * num_classes + 1)
     return counts[:-1].reshape(num_classes, num_classes)

@@ -1,4 +1,4 @@
-"""The failure rates as a metric of a training or validation loop."""
+"""The failure rates as a metric for training and validation loops."""
 
 from dataclasses import fields
 from typing import Any
@@ -17,11 +17,18 @@ from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Thresholds
 
 
 class FailureRates(Metric):
-    """Accumulate the failure counts of images and compute both rates, their companions and their intervals.
+    """Accumulate failure counts per image; compute the failure rates and their 95 % intervals.
 
-    State: `images`, one int64 table of counts per image; processes put theirs together. `background` names the
-    class without objects, if there is one. `bootstrap` resamples of the images give 95 % intervals; 0 leaves them
-    out.
+    The state `images` holds one int64 table of counts per image. With several processes the tables are concatenated.
+
+    Args:
+        num_classes: Number of classes K.
+        ignore_index: Label value of void pixels.
+        background: Index of the class without objects, if there is one.
+        thresholds: Definitions of small, large, missed and mislabelled.
+        bootstrap: Number of resamples of the images for the intervals; 0 omits the intervals.
+        seed: Seed of the resamples.
+        **kwargs: Options of `torchmetrics.Metric`.
 
     Example:
         >>> import torch
@@ -61,7 +68,11 @@ class FailureRates(Metric):
         self.add_state("images", [], dist_reduce_fx="cat")
 
     def update(self, predictions: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> None:
-        """Add one image `(H, W)` or a batch `(N, H, W)` of class indices; errors as in `failure_counts`."""
+        """Add one image (H, W) or a batch (N, H, W) of class indices.
+
+        Raises:
+            ValueError: If the shapes differ or a value is out of range.
+        """
         predicted, labelled = (torch.as_tensor(maps).cpu().numpy() for maps in (predictions, labels))
         if predicted.shape != labelled.shape or predicted.ndim not in (2, 3):
             raise ValueError(
@@ -79,9 +90,14 @@ class FailureRates(Metric):
             self.images.append(_to_table(counts).to(self.device))
 
     def compute(self) -> dict[str, Any]:
-        """Scores of all images as plain numbers and lists (see `failure_scores`), NaN where nothing was counted.
+        """Compute the scores of all images.
 
-        `intervals` maps the name of a number to its 95 % interval `[low, high]`; empty for fewer than two images.
+        Returns:
+            Plain numbers and lists as in `failure_scores`, NaN where nothing was counted. `intervals` maps names to
+            95 % intervals [low, high]; it is empty for fewer than two images.
+
+        Raises:
+            ValueError: If no image was added.
         """
         if len(self.images) == 0:
             raise ValueError("FailureRates has seen no image; call update first")
@@ -105,7 +121,7 @@ def _to_table(counts: FailureCounts) -> Tensor:
 
 
 def _from_tables(tables: NDArray[np.int64]) -> FailureCounts:
-    """Counts with fields `(N, num_classes, ...)` from tables `(N, num_classes, columns)`."""
+    """Turn tables (N, K, columns) into counts with fields (N, K, ...)."""
     taken, values = 0, {}
     for field in fields(FailureCounts):
         if field.name.endswith("_by_size"):

@@ -1,6 +1,6 @@
-"""The two failures that mIoU hides: units that are missed, and parts of large objects that get a wrong class.
+"""Failure rates: small objects and thin parts missed, parts of large objects mislabelled.
 
-This project's definitions; `docs/metrics.md` gives their reasons.
+The definitions are this project's; `docs/metrics.md` explains them.
 """
 
 from dataclasses import dataclass, fields
@@ -14,15 +14,15 @@ from selfreg.evaluation.scores import Floats, divide, mean_over_classes
 from selfreg.evaluation.units import DEFAULT_THRESHOLDS, Analysis, Counts, Thresholds, analyse, without_objects
 
 OBJECT_SIZE_EDGES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-"""Where one bucket of object sizes ends and the next begins: shares of an image's valid pixels."""
+"""Upper bounds of the buckets of object sizes, as fractions of an image's valid pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class FailureCounts:
-    """What the rates are made of: int64 counts per class, `(num_classes,)`, of one image or summed over many.
+    """Counts behind the failure rates, per class, of one image or of a sum of images.
 
-    `objects_by_size` and `objects_found_by_size` are (num_classes, len(OBJECT_SIZE_EDGES) + 1). Names that end in
-    `_low` count what is missed at `low_coverage`.
+    Fields have shape (K,) and dtype int64. `objects_by_size` and `objects_found_by_size` have shape
+    (K, len(OBJECT_SIZE_EDGES) + 1). Names ending in `_low` count what is missed at the threshold `low_coverage`.
     """
 
     small_objects: Counts
@@ -32,20 +32,20 @@ class FailureCounts:
     parts_missed: Counts
     parts_missed_low: Counts
     large_objects: Counts
-    """Large objects that are at least half right and have an interior."""
+    """Large objects that are at least half correct and have an interior."""
     large_objects_mislabelled: Counts
-    """Those of them with at least one mislabelled blob."""
+    """Large objects of those with at least one mislabelled patch."""
     large_objects_wrong: Counts
-    """Large objects less than half right; the mislabel rate leaves them out."""
+    """Large objects that are less than half correct; `partial_mislabel_rate` excludes them."""
     interior_pixels: Counts
     mislabelled_pixels: Counts
-    """Interior pixels in blobs predicted as another class that is not background."""
+    """Interior pixels in patches predicted as another class that is not background."""
     hole_pixels: Counts
-    """Interior pixels in blobs predicted as background; zero where no background class exists."""
+    """Interior pixels in patches predicted as background; zero without a background class."""
     small_predictions: Counts
     """Predicted components of the size of a small object."""
     hallucinated: Counts
-    """Those of them less than half on their class."""
+    """Small predicted components of which less than half lies on their class."""
     objects_by_size: Counts
     objects_found_by_size: Counts
 
@@ -62,17 +62,26 @@ def failure_counts(
     background: int | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> FailureCounts:
-    """Count both failures and their companions in one image.
+    """Count the failures in one image.
 
-    `prediction` and `label` are integer arrays `(H, W)` of class indices 0..num_classes-1 or `ignore_index`, at
-    the label's own resolution. `background` names the class that has no objects, if there is one. Raises ValueError
-    for maps that do not fit each other or hold anything else.
+    Args:
+        prediction: Predicted class indices, integers of shape (H, W).
+        label: Ground truth of the same shape at its own resolution; `ignore_index` marks unlabelled pixels.
+        num_classes: Number of classes K.
+        ignore_index: Value that counts as no class.
+        background: Index of the class without objects, if there is one.
+        thresholds: Definitions of small, large, missed and mislabelled.
+
+    Raises:
+        ValueError: If the shapes differ or a value is out of range.
+
+    Source: this project's definitions.
     """
     return count_failures(compact(prediction, label, num_classes, ignore_index), background, thresholds)
 
 
 def count_failures(maps: Maps, background: int | None, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> FailureCounts:
-    """`failure_counts` of maps that are checked already."""
+    """Compute `failure_counts` for maps that have already been checked."""
     found = analyse(maps, background, thresholds)
     counts = _count_units(found, maps.num_classes, thresholds)
     counts |= _count_large(found, maps.num_classes, background)
@@ -82,12 +91,17 @@ def count_failures(maps: Maps, background: int | None, thresholds: Thresholds = 
 
 
 def failure_scores(counts: FailureCounts, background: int | None) -> dict[str, Floats]:
-    """Both rates and their companions; leading axes of the counts are kept.
+    """Compute the failure rates from counts.
 
-    Rates `(...)` lie in 0..1, lower is better, and are means over the classes that have what they are taken of, NaN
-    when none has; `per_class_...` gives them apart, `(..., num_classes)`. `recall_by_size`
-    `(..., len(OBJECT_SIZE_EDGES) + 1)` is the share of objects found in all classes. The rest are sums of counts.
-    Without a `background` there is no background-hole rate: NaN.
+    Args:
+        counts: Counts of one image or of a sum of images, with any leading axes.
+        background: Index of the class without objects, if there is one.
+
+    Returns:
+        Rates in [0, 1] of shape (...), lower is better. Each is the mean over the classes for which it is defined,
+        NaN if there is none. `per_class_...` has shape (..., K). `recall_by_size`,
+        (..., len(OBJECT_SIZE_EDGES) + 1), is the fraction of objects of all classes that are found. The other entries
+        are sums of counts. Without a `background` the background-hole rate is NaN.
     """
     units = counts.small_objects + counts.parts
     per_class = {

@@ -1,4 +1,4 @@
-"""All counts of one image that the measures are computed from."""
+"""All counts of one image from which the measures are computed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class ImageResult:
         confusion: Pixels, (K, K + 1) int64: rows are labels, columns predictions, the last column is void.
         pixels: Correct, labelled and predicted pixels.
         boundaries: Pixels along contours.
-        failures: Small objects, thin parts and large objects, and what is wrong with them.
+        failures: Errors on small objects, thin parts and large objects.
     """
 
     num_classes: int
@@ -52,7 +52,7 @@ def evaluate_image(
         num_classes: Number of classes K.
         ignore_index: Value that counts as no class.
         background: Index of the class without objects, if there is one.
-        thresholds: What counts as small, large, missed and mislabelled.
+        thresholds: Definitions of small, large, missed and mislabelled.
 
     Raises:
         ValueError: If the shapes differ or a value is out of range.

@@ -1,4 +1,4 @@
-"""Checked pairs of prediction and label, in the smallest type, and the counts of their pixels."""
+"""Checked pairs of prediction and label in the smallest integer type, and counts of their pixels."""
 
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ CHUNK = 1 << 17
 
 
 class Maps(NamedTuple):
-    """A prediction and its label map in one code: classes are 0..num_classes-1, void is `num_classes`.
+    """A prediction and its label with the same coding: classes are 0..K-1, void is K.
 
-    `prediction` and `label` share a shape and an unsigned type that holds `num_classes`. The prediction is void
-    wherever the label is: no metric looks at it there.
+    Both maps have the same shape and an unsigned dtype. The prediction is void wherever the label is, since metrics
+    ignore these pixels.
     """
 
     prediction: IntArray
@@ -24,7 +24,7 @@ class Maps(NamedTuple):
 
 
 def check_classes(num_classes: int, ignore_index: int) -> None:
-    """Raise ValueError unless there is a class and `ignore_index` lies outside 0..num_classes-1."""
+    """Raise ValueError if `num_classes` is below 1 or `ignore_index` is one of the classes."""
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
     if 0 <= ignore_index < num_classes:
@@ -34,7 +34,7 @@ def check_classes(num_classes: int, ignore_index: int) -> None:
 
 
 def check_shapes(prediction: IntArray, label: IntArray) -> None:
-    """Raise ValueError unless a prediction has the shape of its label."""
+    """Raise ValueError if a prediction and its label differ in shape."""
     if prediction.shape != label.shape:
         raise ValueError(
             f"prediction {prediction.shape} and label {label.shape} differ in shape; resize the prediction to the label"
@@ -42,10 +42,16 @@ def check_shapes(prediction: IntArray, label: IntArray) -> None:
 
 
 def compact(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> Maps:
-    """Check a prediction against its label map and bring both into one code (see `Maps`).
+    """Check a prediction against its label and convert both to the coding of `Maps`.
 
-    Both are integer arrays or CPU tensors of one shape. A label is 0..num_classes-1 or `ignore_index`; a prediction
-    likewise, `ignore_index` meaning that nothing was predicted. Raises ValueError for anything else.
+    Args:
+        prediction: Integer array or CPU tensor of class indices; `ignore_index` means that nothing was predicted.
+        label: Ground truth of the same shape; `ignore_index` marks unlabelled pixels.
+        num_classes: Number of classes K.
+        ignore_index: Value that counts as no class.
+
+    Raises:
+        ValueError: If the shapes differ, the values are not integers, or a value is out of range.
     """
     check_classes(num_classes, ignore_index)
     predicted, labelled = np.asarray(prediction), np.asarray(label)
@@ -66,7 +72,7 @@ def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, co
     if lowest >= 0 and highest < num_classes:
         return values.astype(code)
     if lowest >= 0 and highest <= np.iinfo(code).max:
-        values = values.astype(code)  # eight times less to look through than int64
+        values = values.astype(code)  # one byte per pixel instead of eight
     void = values == ignore_index
     outside = values >= num_classes
     outside |= values < 0
@@ -83,15 +89,16 @@ def _encode(values: IntArray, name: str, num_classes: int, ignore_index: int, co
 
 
 def check_image(maps: Maps) -> None:
-    """Raise ValueError unless the maps are those of one image, `(H, W)` with a pixel at least."""
+    """Raise ValueError unless the maps are those of one image of shape (H, W) that is not empty."""
     if maps.label.ndim != 2 or maps.label.size == 0:
         raise ValueError(f"label has shape {maps.label.shape}; give one image at a time, (H, W)")
 
 
 def pair_counts(prediction: IntArray, label: IntArray, num_classes: int) -> NDArray[np.int64]:
-    """Count the pixels of each (label, prediction) pair of codes: `(num_classes + 1, num_classes + 1)` int64.
+    """Count the pixels of each pair of label and prediction.
 
-    Rows are labels, columns predictions, the last of each is void. One pass of `bincount` over the fused index.
+    Returns:
+        (K + 1, K + 1) int64: rows are labels, columns predictions; the last row and column are void.
     """
     size = num_classes + 1
     index = label.astype(np.min_scalar_type(size * size - 1))
@@ -101,11 +108,19 @@ def pair_counts(prediction: IntArray, label: IntArray, num_classes: int) -> NDAr
 
 
 def confusion_matrix(prediction: Any, label: Any, num_classes: int, ignore_index: int = 255) -> NDArray[np.int64]:
-    """Count pixels by label (row) and prediction (column): `(num_classes, num_classes)` int64.
+    """Count pixels by label (row) and prediction (column).
 
-    `prediction` and `label` are integer arrays of one shape. Pixels whose label is `ignore_index` are left out.
-    Raises ValueError when a label or a prediction is out of range; a prediction may be `ignore_index` only where the
-    label is.
+    Args:
+        prediction: Class indices, integers of any shape; `ignore_index` is allowed only where the label is void.
+        label: Ground truth of the same shape; pixels with `ignore_index` are not counted.
+        num_classes: Number of classes K.
+        ignore_index: Value that counts as no class.
+
+    Returns:
+        (K, K) int64.
+
+    Raises:
+        ValueError: If the shapes differ or a value is out of range.
     """
     check_classes(num_classes, ignore_index)
     predicted, labelled = np.asarray(prediction), np.asarray(label)

@@ -1,7 +1,7 @@
-"""What is known of each measure: key, title, unit, direction and rank. Tables, pages and documents read it here.
+"""Key, title, unit, direction and rank of every measure, for tables, pages and documents.
 
-A new measure is one entry of `MEASURES`; the function that computes it (`failure_scores`, `boundary_scores` or
-`pixel_scores`) returns it under the same key.
+To add a measure, add one entry to `MEASURES` and return it under the same key from the function that computes it
+(`failure_scores`, `boundary_scores` or `pixel_scores`).
 """
 
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ class Measure:
 
     @property
     def unit(self) -> str:
-        """`%`, or nothing for a count."""
+        """`%`, or an empty string for a count."""
         return "" if self.is_count else "%"
 
     @property
     def arrow(self) -> str:
-        """An arrow up where higher is better, else down."""
+        """An arrow pointing up if higher is better, down otherwise."""
         return "↑" if self.higher_is_better else "↓"
 
     def scaled(self, value: float) -> float:
-        """The value in its unit: 0.632 becomes 63.2 percent; a count stays."""
+        """Convert a value to its unit: 0.632 becomes 63.2 percent; counts are unchanged."""
         return float(value) if self.is_count else 100.0 * value
 
     def text(self, value: float | None, places: int | None = None) -> str:
@@ -62,9 +62,9 @@ class Measure:
 
 @dataclass(frozen=True)
 class Difference:
-    """How two runs, or two arms of a study, differ in one measure: a value with its 95 % interval.
+    """Difference of two runs, or of two arms of a study, in one measure, with its 95 % interval.
 
-    Values are those of the measure: shares in [0, 1], or counts.
+    Values have the unit of the measure: fractions in [0, 1], or counts.
     """
 
     measure: Measure
@@ -74,17 +74,17 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says."""
+        """Better, worse or not distinguishable."""
         return verdict_of(self.low, self.high, self.measure.higher_is_better)
 
     @property
     def text(self) -> str:
-        """The value with its sign, in points or as a count."""
+        """The value with its sign, in percentage points or as a count."""
         return self._signed(self.value)
 
     @property
     def interval_text(self) -> str:
-        """The ends of the interval, with as many decimals as show on which side of 0 they lie."""
+        """The interval, with enough decimals to show on which side of 0 each end lies."""
         return f"{self._signed(self.low)} to {self._signed(self.high)}"
 
     def _signed(self, value: float) -> str:
@@ -94,14 +94,14 @@ class Difference:
 
 
 def signed_places(ends: Sequence[float], places: int) -> int:
-    """Fewest decimals, `places` or more, at which no end of an interval other than 0 is written as 0."""
+    """Fewest decimals, at least `places`, with which no nonzero end of an interval is written as 0."""
     while places < MOST_DECIMALS and any(end != 0 and round(end, places) == 0 for end in ends if isfinite(end)):
         places += 1
     return places
 
 
 def verdict_of(low: float, high: float, higher_is_better: bool) -> Verdict:
-    """Judge a difference by its interval: better or worse only where the interval excludes 0."""
+    """Judge a difference by its interval: better or worse only if the interval excludes 0."""
     if low > 0 or high < 0:
         return "better" if (low > 0) == higher_is_better else "worse"
     return "not distinguishable"
@@ -135,12 +135,12 @@ _ALL = (
     Measure(
         "whole_object_errors",
         "large objects mostly wrong",
-        "large objects less than half right; the mislabel rate leaves them out",
+        "large objects less than half correct; `partial_mislabel_rate` excludes them",
         False,
         is_count=True,
         headline=True,
     ),
-    Measure("pixel_accuracy", "pixel accuracy", "share of the labelled pixels that are right", True, headline=True),
+    Measure("pixel_accuracy", "pixel accuracy", "share of the labelled pixels that are correct", True, headline=True),
     Measure("mean_accuracy", "mean class accuracy", "the same per class, averaged over classes", True),
     Measure("frequency_weighted_iou", "frequency-weighted IoU", "IoU averaged by labelled pixels of the classes", True),
     Measure("trimap_iou", "trimap IoU", "IoU of the pixels on both sides of the label's contours", True),
@@ -148,19 +148,19 @@ _ALL = (
     Measure("missed_part_rate", "thin parts missed", "share of thin parts of larger objects missed", False),
     Measure(
         "missed_unit_rate_low",
-        "small objects and thin parts nearly gone",
+        "small objects and thin parts mostly missed",
         "as `missed_unit_rate`, but less than a quarter found",
         False,
     ),
     Measure(
         "missed_small_object_rate_low",
-        "small objects nearly gone",
+        "small objects mostly missed",
         "as `missed_small_object_rate`, but less than a quarter found",
         False,
     ),
     Measure(
         "missed_part_rate_low",
-        "thin parts nearly gone",
+        "thin parts mostly missed",
         "as `missed_part_rate`, but less than a quarter found",
         False,
     ),
@@ -181,7 +181,7 @@ MEASURES: dict[str, Measure] = {measure.key: measure for measure in _ALL}
 """Every measure of a data set by its key, in the order of reports."""
 
 HEADLINES: tuple[Measure, ...] = tuple(measure for measure in _ALL if measure.headline)
-"""The measures that tables and pages show first."""
+"""The measures that summaries show."""
 
 IN_VERDICT = ("miou", "missed_unit_rate", "partial_mislabel_rate", "hallucinated_components", "whole_object_errors")
 """Keys of the measures that a verdict in words is about, the most important first."""
@@ -208,8 +208,8 @@ def verdict_in_words(differences: Sequence[Difference]) -> str:
 
 _EACH_CLASS = (
     Measure("per_class_iou", "IoU", "intersection over union of the class", True, headline=True),
-    Measure("per_class_precision", "precision", "share of the pixels predicted as the class that are right", True),
-    Measure("per_class_recall", "recall", "share of the pixels labelled as the class that are right", True),
+    Measure("per_class_precision", "precision", "share of the pixels predicted as the class that are correct", True),
+    Measure("per_class_recall", "recall", "share of the pixels labelled as the class that are correct", True),
     Measure("per_class_f1", "F1", "harmonic mean of precision and recall (the Dice score)", True),
     Measure("per_class_missed_unit_rate", "missed", "`missed_unit_rate` of the class", False, headline=True),
     Measure(

@@ -1,4 +1,4 @@
-"""Regions of a label map: components, their distance to the contour, their parts, bands along contours."""
+"""Regions of a label map: connected components, distances to contours, thin parts, bands along contours."""
 
 import math
 from collections.abc import Iterator
@@ -16,10 +16,12 @@ Slices = tuple[slice, slice]
 
 
 class Components(NamedTuple):
-    """8-connected components of one class each; entry 0 of `areas` and `classes` stands for no component.
+    """8-connected components of equal class. Entry 0 of `areas` and `classes` means "no component".
 
-    `ids` is `(H, W)`, 0 where there is none and 1..N elsewhere; `areas` `(N + 1,)` int64 in pixels;
-    `classes` `(N + 1,)` int64.
+    Attributes:
+        ids: Component of each pixel, (H, W); 1..N, or 0 for none.
+        areas: Number of pixels, (N + 1,) int64.
+        classes: Class, (N + 1,) int64.
     """
 
     ids: IntArray
@@ -28,7 +30,7 @@ class Components(NamedTuple):
 
 
 def find_components(codes: IntArray, excluded: tuple[int, ...] = ()) -> Components:
-    """Components of all classes of a code map `(H, W)`; pixels of the `excluded` codes belong to none."""
+    """Find the components of all classes of a code map (H, W), except pixels with an `excluded` code."""
     shifted = codes + np.uint32(1) if codes.dtype.itemsize > 1 else codes + np.uint16(1)
     for code in excluded:
         shifted[codes == code] = 0
@@ -43,7 +45,7 @@ def find_components(codes: IntArray, excluded: tuple[int, ...] = ()) -> Componen
 
 
 def leave_out(components: Components, codes: tuple[int, ...]) -> Components:
-    """The same components, equally numbered, but for those of some codes."""
+    """Remove the components of some codes; the others keep their numbers."""
     kept = ~np.isin(components.classes, codes)
     kept[0] = False
     ids = np.where(kept, np.arange(len(kept)), 0).astype(components.ids.dtype)[components.ids]
@@ -51,11 +53,19 @@ def leave_out(components: Components, codes: tuple[int, ...]) -> Components:
 
 
 def fill_specks(everything: Components, objects: Components, minimum_area: int, large: Mask) -> IntArray:
-    """The ids of `objects` `(H, W)` with every speck given to the object around it: the shapes without dents.
+    """Assign every speck to the object around it, so that specks do not change an object's shape.
 
-    A speck is a component of `everything` (any code, void too) of fewer than `minimum_area` pixels with pixels of
-    one single object beside it, and none of the `large` objects, which in a tiny image can be as small. The two sets
-    of components are numbered alike.
+    A speck is a component of `everything` (of any code, also void) that has fewer than `minimum_area` pixels, touches
+    exactly one object, and is not a `large` object itself (in a tiny image a large object can be as small).
+
+    Args:
+        everything: Components of all codes.
+        objects: Components of objects, numbered as in `everything`.
+        minimum_area: Smallest area in pixels that is not a speck.
+        large: Which objects are large, (N + 1,) bool.
+
+    Returns:
+        The filled ids of `objects`, (H, W).
     """
     ids, size = everything.ids, len(everything.areas)
     speck = (everything.areas < minimum_area) & ~large
@@ -77,7 +87,7 @@ def fill_specks(everything: Components, objects: Components, minimum_area: int, 
 
 
 def find_boxes(ids: IntArray, size: int) -> list[Slices]:
-    """The box of each id 0..size-1 of a map `(H, W)`, all in one pass; an empty one for an id that does not occur."""
+    """Bounding box of each id 0..size-1 of a map (H, W), in one pass; empty for an id that does not occur."""
     height, width = ids.shape
     first = _run_starts(ids)
     last = np.append(first[1:], ids.size) - 1
@@ -94,34 +104,39 @@ def find_boxes(ids: IntArray, size: int) -> list[Slices]:
 
 
 def _run_starts(ids: IntArray) -> NDArray[np.intp]:
-    """Flat indices where a run of equal ids begins in a row: few, where single pixels are many."""
+    """Flat indices at which a run of equal ids begins in a row."""
     starts = np.ones(ids.shape, dtype=bool)
     np.not_equal(ids[:, 1:], ids[:, :-1], out=starts[:, 1:])
     return np.flatnonzero(starts)
 
 
 def count_within(ids: IntArray, selected: Mask, size: int) -> NDArray[np.int64]:
-    """Count the `selected` pixels of each id: `(size,)` int64; entry 0, no component, is zero."""
+    """Count the `selected` pixels of each id: (size,) int64; entry 0 (no component) is zero."""
     counts = np.bincount((ids * selected).ravel(), minlength=size)
     counts[0] = 0
     return counts
 
 
 def bounding_box(mask: Mask) -> Slices:
-    """Smallest box around the true pixels of a mask that has some."""
+    """Smallest box around the true pixels of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def share_of(share: float, whole: float) -> float:
-    """`share * whole` without the dust of binary fractions: 0.35 * 0.35 * 1600 is 196, and a tie is a tie."""
+    """Compute `share * whole` without binary rounding errors: 0.35 * 0.35 * 1600 is exactly 196."""
     return round(share * whole, 6)
 
 
 def squared_distance(ids: IntArray) -> NDArray[np.float32]:
-    """Squared Euclidean distance of each pixel to the nearest one of another id; the image border is no contour.
+    """Squared Euclidean distance of each pixel to the nearest pixel with another id.
 
-    In pixels, between centres: 1 beside the contour; infinite where the image holds one id alone; 0 for the id 0.
+    Args:
+        ids: Component ids, (H, W).
+
+    Returns:
+        (H, W) float32, in squared pixels between pixel centres: 1 next to the contour, infinite if the image has a
+        single id, 0 where the id is 0. The image border is not a contour.
     """
     distance: NDArray[np.float32] = edt.edtsq(ids, black_border=False)
     return distance
@@ -130,26 +145,36 @@ def squared_distance(ids: IntArray) -> NDArray[np.float32]:
 def find_limbs(
     component: Mask, squared: NDArray[np.float32], width: float, minimum_area: int
 ) -> Iterator[tuple[Slices, Mask]]:
-    """Limbs of one component: what an opening removes, where it stands out far enough.
+    """Find the thin parts of one component: what a morphological opening removes and what sticks out far enough.
 
-    `component` and `squared` (its `squared_distance`) are `(h, w)` crops that hold all of it. With R the
-    largest distance in it and r = `width` * R, the core is what lies deeper than r, and the opened component is what
-    lies within r of the core. A limb is an 8-connected component of the rest, of at least `minimum_area` pixels,
-    with a pixel at least 2 r from the core, that is, r outside the opened component. Yields the box and mask of each.
+    Let R be the largest distance in the component and r = `width` * R. The core is what lies deeper than r; the opened
+    component is what lies within r of the core. A thin part is an 8-connected component of the rest that has at least
+    `minimum_area` pixels, one of them at least 2 r from the core, i.e. r outside the opened component.
+
+    Args:
+        component: Mask of the component, cropped to its box, (h, w) bool.
+        squared: The same crop of its `squared_distance`, (h, w).
+        width: Relative width of a thin part, in [0, 1].
+        minimum_area: Fewest pixels of a thin part.
+
+    Yields:
+        Box and mask of each thin part.
+
+    Source: this project's definition.
     """
     deepest = float(squared[component].max())
     if not np.isfinite(deepest):
         return
     limit = share_of(width * width, deepest)
     core = component & (squared > limit)
-    # A square inside the open disk of radius 2 r: what it covers is near, and often that is all.
+    # A square inside the open disk of radius 2 r; often it already covers everything that is near.
     if not (component & ~dilate_square(core, math.ceil(math.sqrt(2 * limit)) - 1)).any():
         return
     to_core = edt.edtsq(~core, black_border=False)
     far = component & (to_core >= 4 * limit)
     if not far.any():
         return
-    # As integers: cc3d 4.1 labels some boolean images wrongly.
+    # Converted to integers since cc3d 4.1 labels some boolean images wrongly.
     rest = cc3d.connected_components((component & (to_core > limit)).view(np.uint8), connectivity=8)
     areas = np.bincount(rest.ravel())
     for index in np.unique(rest[far]):
@@ -171,16 +196,15 @@ def sliding_any(flags: Mask, length: int, axis: int) -> Mask:
 
 
 def dilate_square(mask: Mask, distance: int) -> Mask:
-    """Pixels with a true pixel of `mask` `(H, W)` at most `distance` away in rows and in columns."""
+    """Pixels that have a true pixel of `mask` (H, W) within `distance` rows and columns."""
     length = 2 * distance + 1
     return sliding_any(sliding_any(np.pad(mask, distance), length, axis=1), length, axis=0)
 
 
 def contour_band(codes: IntArray, distance: int) -> Mask:
-    """Pixels of a code map `(H, W)` with a different code at most `distance` away (in rows and in columns).
+    """Pixels of a code map (H, W) that have a different code within `distance` rows and columns.
 
-    A square window, as in the reference implementation of Boundary IoU; all codes in one pass. The image border is no
-    contour here.
+    The window is square as in the reference implementation of Boundary IoU. The image border is not a contour.
     """
     across = np.pad(codes[:, 1:] != codes[:, :-1], ((distance, distance), (distance, distance)))
     down = np.pad(codes[1:] != codes[:-1], ((distance, distance), (0, 0)))

@@ -1,4 +1,4 @@
-"""From counts of pixels to scores: IoU and accuracies, for one data set or for many resamples of it at once."""
+"""IoU and accuracies from pixel counts, for one data set or for many resamples at once."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,10 +11,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class PixelCounts:
-    """Valid pixels per class, of one image or summed over many: each `(..., num_classes)`."""
+    """Valid pixels per class, of one image or of a sum of images; every field has shape (..., K)."""
 
     correct: NDArray[Any]
-    """Pixels of the class predicted as it."""
+    """Pixels of the class that are predicted correctly."""
     labelled: NDArray[Any]
     predicted: NDArray[Any]
 
@@ -31,22 +31,26 @@ def divide(numerator: Any, denominator: Any) -> Floats:
 
 
 def mean_over_classes(values: Floats) -> Floats:
-    """Mean over the last axis with NaN left out; NaN where nothing is left."""
+    """Mean over the last axis, ignoring NaN; NaN if all values are NaN."""
     known = ~np.isnan(values)
     return divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def intersection_over_union(shared: Any, labelled: Any, predicted: Any) -> Floats:
-    """IoU from pixel counts; NaN where there is neither a labelled nor a predicted pixel."""
+    """IoU from pixel counts; NaN if there is neither a labelled nor a predicted pixel."""
     return divide(shared, np.asarray(labelled) + predicted - shared)
 
 
 def pixel_scores(counts: PixelCounts) -> dict[str, Floats]:
-    """IoU and accuracies, all in 0..1; leading axes of the counts are kept.
+    """Compute IoU and accuracies from pixel counts.
 
-    `miou`, `pixel_accuracy`, `mean_accuracy` and `frequency_weighted_iou` are `(...)`, `per_class_iou` and
-    `per_class_accuracy` `(..., num_classes)`. A class that is neither labelled nor predicted has IoU NaN, one that
-    is not labelled has accuracy NaN; means leave NaN out.
+    Args:
+        counts: Counts of one image or of a sum of images, fields of shape (..., K).
+
+    Returns:
+        Scores in [0, 1]: `miou`, `pixel_accuracy`, `mean_accuracy` and `frequency_weighted_iou` of shape (...);
+        `per_class_iou` and `per_class_accuracy` of shape (..., K). The IoU of a class that is neither labelled nor
+        predicted is NaN, and so is the accuracy of a class that is not labelled. Means ignore NaN.
     """
     iou = intersection_over_union(counts.correct, counts.labelled, counts.predicted)
     accuracy = divide(counts.correct, counts.labelled)
@@ -65,5 +69,5 @@ def pixel_scores(counts: PixelCounts) -> dict[str, Floats]:
 
 
 def confusion_scores(matrix: NDArray[np.integer[Any]]) -> dict[str, Floats]:
-    """`pixel_scores` of a confusion matrix `(..., num_classes, num_classes)`: rows labels, columns predictions."""
+    """Compute `pixel_scores` from a confusion matrix (..., K, K): rows are labels, columns predictions."""
     return pixel_scores(PixelCounts(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2)))

@@ -18,9 +18,9 @@ WITH_INTERVALS = (
     "recall_by_size",
     *(key for key, measure in CLASS_MEASURES.items() if measure.headline),
 )
-"""What `summarise` gives an interval for."""
+"""Keys that `summarise` gives an interval for."""
 RESAMPLED = (*MEASURES, "per_class_iou")
-"""What `resampled_scores` returns."""
+"""Keys that `resampled_scores` returns."""
 
 
 def summarise(
@@ -30,8 +30,8 @@ def summarise(
 
     Args:
         results: One entry per image, all evaluated with the same options.
-        class_names: K names; without them classes are called "0", "1", ...
-        bootstrap: Resamples of the images for the intervals; 0 leaves the intervals out.
+        class_names: K names; by default "0", "1", ...
+        bootstrap: Number of resamples of the images for the intervals; 0 omits the intervals.
         seed: Seed of the resamples.
 
     Returns:
@@ -69,12 +69,16 @@ def summarise(
 
 
 def resampled_scores(results: Sequence[ImageResult], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, Floats]:
-    """Compute every measure of all images and of resamples of them.
+    """Compute every measure for all images and for resamples of them.
+
+    Args:
+        results: One entry per image, all evaluated with the same options.
+        bootstrap: Number of resamples B.
+        seed: Seed of the resamples. Runs on the same number of images with the same seed share the resamples.
 
     Returns:
-        For each key of `MEASURES` (1 + bootstrap,): first of all images, then of each resample; `per_class_iou`
-        (1 + bootstrap, K). The resamples depend on the number of images and `seed` alone, so runs on the same images
-        share them.
+        (1 + B,) for each key of `MEASURES`: the value for all images, then for each resample. `per_class_iou` is
+        (1 + B, K).
     """
     whole, drawn = _scores_of_all(results), _scores(results, draw_resamples(len(results), bootstrap, seed))
     return {name: np.concatenate([whole[name], drawn[name]]).astype(np.float64) for name in RESAMPLED}
@@ -88,7 +92,7 @@ def paired_differences(
     Args:
         results_a: One entry per image.
         results_b: The same images in the same order.
-        bootstrap: Resamples of the images; each draws the same images for A and B.
+        bootstrap: Number of resamples of the images; A and B share each resample.
         seed: Seed of the resamples.
 
     Returns:
@@ -113,11 +117,11 @@ def paired_differences(
 def paired_class_differences(
     results_a: Sequence[ImageResult], results_b: Sequence[ImageResult], *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, list[dict[str, Any] | None]]:
-    """Compare B with A class by class.
+    """Compare B with A class by class. Arguments and errors are those of `paired_differences`.
 
     Returns:
         For each headline of `CLASS_MEASURES` one entry per class as in `paired_differences`, None where the measure is
-        not defined for both. Arguments and errors as in `paired_differences`.
+        not defined for both.
     """
     _check_pair(results_a, results_b)
     weights = draw_resamples(len(results_a), bootstrap, seed)
@@ -136,7 +140,7 @@ def paired_class_differences(
 
 
 def _scores(results: Sequence[ImageResult], weights: NDArray[Any]) -> dict[str, Floats]:
-    """Every score of the data set under each row of `weights` (B, N): arrays (B, ...)."""
+    """Compute every score of the data set under each row of `weights` (B, N); arrays have shape (B, ...)."""
     return {
         **pixel_scores(add_up(stack([result.pixels for result in results]), weights)),
         **boundary_scores(add_up(stack([result.boundaries for result in results]), weights)),
@@ -145,7 +149,7 @@ def _scores(results: Sequence[ImageResult], weights: NDArray[Any]) -> dict[str, 
 
 
 def _scores_of_all(results: Sequence[ImageResult]) -> dict[str, Floats]:
-    # whole weights, so that counts stay integers
+    # integer weights keep integer counts
     return _scores(results, np.ones((1, len(results)), dtype=np.int64))
 
 
@@ -177,11 +181,11 @@ def _check_pair(results_a: Sequence[ImageResult], results_b: Sequence[ImageResul
         if not np.array_equal(a.pixels.labelled, b.pixels.labelled):
             raise ValueError(f"A and B have different labels for image {index}; give the same images in the same order")
     if len(results_a) < 2:
-        raise ValueError("one image says nothing about uncertainty; compare on two or more")
+        raise ValueError("a single image gives no interval; compare on two or more images")
 
 
 def to_plain(value: Any) -> Any:
-    """Turn arrays and NumPy numbers into lists and Python numbers, NaN into None, for JSON."""
+    """Convert arrays and NumPy numbers to lists and Python numbers, and NaN to None, for JSON."""
     if isinstance(value, Mapping):
         return {name: to_plain(entry) for name, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):

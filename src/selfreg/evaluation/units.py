@@ -1,4 +1,4 @@
-"""What one image holds for the two failures: small objects, parts, and wrong blobs inside large objects."""
+"""Small objects, thin parts and wrong patches in large objects of one image."""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -26,24 +26,28 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What counts as small, as large, as missed and as mislabelled; ValueError for a value without meaning."""
+    """Definitions of small, large, missed and mislabelled.
+
+    Raises:
+        ValueError: If `minimum_area` is below 1 or another value is outside [0, 1].
+    """
 
     minimum_area: int = 16
-    """Pixels that a unit or a mislabelled blob has at least."""
+    """Fewest pixels of a small object, a thin part or a mislabelled patch."""
     small_object: float = 0.01
-    """A component of at most this share of the valid pixels is a small object."""
+    """A component of at most this fraction of the valid pixels is a small object."""
     part_width: float = 0.35
-    """A part is thinner than this share of its object's largest inscribed radius, and sticks out by as much."""
+    """A thin part is thinner than this fraction of its object's largest inscribed radius, and sticks out by as much."""
     coverage: float = 0.5
-    """A unit is missed when less than this share of it is predicted as its class."""
+    """A small object or thin part is missed if less than this fraction of it is predicted as its class."""
     low_coverage: float = 0.25
-    """A second, milder bound on the coverage, reported beside the first."""
+    """A second, lower threshold on the coverage, reported separately."""
     large_object: float = 0.05
-    """A component of at least this share of the valid pixels is a large object."""
+    """A component of at least this fraction of the valid pixels is a large object."""
     margin: float = 0.01
-    """The interior of a large object lies farther than this share of the image's diagonal from its contour."""
+    """The interior of a large object is farther than this fraction of the image diagonal from its contour."""
     minimum_blob: float = 0.005
-    """A mislabelled blob covers at least this share of the interior of its object."""
+    """A mislabelled patch covers at least this fraction of the interior of its object."""
 
     def __post_init__(self) -> None:
         if self.minimum_area < 1:
@@ -58,7 +62,15 @@ DEFAULT_THRESHOLDS = Thresholds()
 
 
 class Part(NamedTuple):
-    """A part of a larger object: that object's component id, the part's place and pixels, and how many are right."""
+    """A thin part of a larger object.
+
+    Attributes:
+        component: Id of the object.
+        box: Rows and columns in the image.
+        mask: Pixels of the part within the box.
+        area: Number of pixels.
+        correct: Number of pixels predicted as the object's class.
+    """
 
     component: int
     box: Slices
@@ -68,41 +80,41 @@ class Part(NamedTuple):
 
 
 class Blobs(NamedTuple):
-    """Wrong regions inside large objects, one predicted class in one object each. Entry 0 of a table is no blob."""
+    """Wrong patches inside large objects, each with one predicted class in one object. Entry 0 means "no patch"."""
 
     ids: IntArray
-    """`(H, W)`, 0 where there is no blob."""
+    """Patch of each pixel, (H, W); 0 for none."""
     areas: Counts
     owners: Counts
-    """Component id of the large object that the blob lies in."""
+    """Component id of the large object that contains the patch."""
     predicted: Counts
-    """The wrong class."""
+    """The predicted class."""
     counted: Mask
-    """Whether the blob is large enough to count."""
+    """Whether the patch is large enough to count."""
 
 
 class Analysis(NamedTuple):
-    """All that counts and cases are read from. Tables over the objects are `(N + 1,)`, entry 0 is no object."""
+    """What counts and cases are computed from. Arrays over objects have shape (N + 1,); entry 0 means "no object"."""
 
     valid: int
-    """Valid pixels of the image."""
+    """Number of valid pixels of the image."""
     objects: Components
     correct: Counts
-    """Pixels of each object that are predicted as its class."""
+    """Number of correctly predicted pixels of each object."""
     small: Mask
-    """Which objects are small objects."""
+    """Whether each object is small."""
     parts: list[Part]
     large: Mask
-    """Which objects are large ones."""
+    """Whether each object is large."""
     large_right: Mask
-    """Which of them are at least half right."""
+    """Whether each object is large and at least half correct."""
     interior: Counts
-    """Interior pixels of those, zero for all other objects."""
+    """Interior pixels of large objects that are at least half correct; zero for all other objects."""
     blobs: Blobs
 
 
 def analyse(maps: Maps, background: int | None, thresholds: Thresholds) -> Analysis:
-    """Find the units and the large objects of a label map `(H, W)`, and what the prediction makes of them."""
+    """Find small objects, thin parts and large objects of an image, and the errors of the prediction on them."""
     prediction, label, void = maps
     check_image(maps)
     if background is not None and not 0 <= background < void:
@@ -164,7 +176,7 @@ def _find_blobs(
     if len(owners) == 0:
         none = np.zeros(1, dtype=np.int64)
         return interior, Blobs(np.zeros_like(label), none, none, none, none > 0)
-    # The fused code of a wrong interior pixel: the rank of its object, counted from 1, and its predicted class.
+    # A wrong interior pixel is coded by the rank of its object (from 1) and its predicted class.
     size = void + 1
     rank = np.zeros(len(objects.areas), dtype=np.min_scalar_type((len(owners) + 1) * size))
     rank[owners] = np.arange(1, len(owners) + 1)
