@@ -153,10 +153,11 @@ def _read_labelmap(path: Path) -> LabelFile:
 
 def _read_classes(path: Path) -> LabelFile:
     """Read one class name per line, in the order of the indices; there is no void."""
+    names = tuple(_read_lines(path))
     try:
-        return LabelFile(Labels(tuple(_read_lines(path))))
+        return LabelFile(Labels(names))
     except ValueError as error:
-        raise error if str(error).startswith(str(path)) else ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _tag_indices(tags: Any, labels: Labels, path: Path) -> dict[str, tuple[int, ...]]:

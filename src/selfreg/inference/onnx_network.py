@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from selfreg.data import full_palette
 from selfreg.data.labels import voc_palette
+from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line
 from selfreg.run import RunInfo
 
@@ -77,6 +78,7 @@ class OnnxNetwork(nn.Module):
             raise ValueError(
                 "reading ONNX files needs the package onnxruntime: pip install 'selfreg[export]'"
             ) from None
+        check_file(path, WEIGHTS_LIMIT)
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises exceptions of its own
