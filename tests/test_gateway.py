@@ -48,6 +48,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = {"options": {"length": 4, "evaluation_length": 2, "size": [64, 64]}}
     config = write_config(folder, data={**data, "kind": "scenes"}, training={"epochs": 1})
     assert selfreg("train", config, "--out", folder / "run") == 0
+    shutil.rmtree(folder / "run" / "evaluation", ignore_errors=True)
     shutil.copytree(folder / "run", folder / "other")
     shutil.copytree(folder / "run", folder / "study" / "full" / "seed-3")
     root = write_tagged_folder(folder / "set", train=4, val=2, size=(64, 64))
