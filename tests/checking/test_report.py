@@ -79,7 +79,7 @@ def test_the_page_shows_folders_and_the_file_of_a_wrong_mask(root: Path) -> None
     assert selfreg("check-data", root, "--html", "page.html") == 1
     page = Path("page.html").read_text(encoding="utf-8")
     assert "train/  12 .jpg" in page
-    assert page.count("Mask file as it is") == 1
+    assert page.count("Mask file as stored") == 1
 
 
 def test_rare_classes_are_one_finding_ranked_by_their_share(tmp_path: Path) -> None:

@@ -351,13 +351,13 @@ def test_a_class_that_the_labels_do_not_hold_is_absent_and_differences_have_inte
 def test_the_confusion_matrix_names_the_pair_and_a_click_shows_its_cases(opened: Chrome) -> None:
     cell = opened.find_element(By.CSS_SELECTOR, "#matrix [data-label='1'][data-predicted='2']")
     assert cell.text == "45"
-    assert cell.get_attribute("title") == "animal taken for pole: 45.0 % of the label, 45 pixels"
+    assert cell.get_attribute("title") == "animal predicted as pole: 45.0 % of the label, 45 pixels"
     opened.find_element(By.CSS_SELECTOR, "#confusion [value='count'] + span").click()
     assert opened.find_element(By.CSS_SELECTOR, "#matrix [data-label='0'][data-predicted='0']").text == "90"
     opened.find_element(By.CSS_SELECTOR, "#matrix [data-label='1'][data-predicted='2']").click()
     assert titles(opened) == ["animal_004", "animal_005", "animal_006"]
     only = opened.find_element(By.ID, "only")
-    assert only.text.startswith("animal taken for pole")
+    assert only.text.startswith("animal predicted as pole")
     only.click()
     assert len(titles(opened)) == 7
 

@@ -84,7 +84,7 @@ def test_what_comes_from_files_is_text_and_nothing_else(check: DataPage, tmp_pat
 def test_clean_data_say_so(check: DataPage, tmp_path: Path, visit: Visit) -> None:
     clean = replace(check, findings=[], samples=[], curves=[], pixel_shares={}, image_counts={})
     driver = visit(write_data_page(clean, tmp_path / "data.html"))
-    assert "Nothing was found to be wrong." in driver.find_element(By.ID, "findings").text
+    assert "No problems were found." in driver.find_element(By.ID, "findings").text
 
 
 def test_wrong_sizes_and_counts_are_refused(check: DataPage) -> None:

@@ -32,7 +32,7 @@ def test_an_arm_of_ones_own_takes_keys_until_the_next_arm() -> None:
         ("base,mea,base", "share a folder"),
         ("a+b:method.arm=full,a-b:method.arm=mea", "share a folder"),
         ("full:method.variant=authors", "name of its own"),
-        ("base,method.arm=full", "belongs to no arm"),
+        ("base,method.arm=full", "does not belong to an arm"),
         ("mine:", "section.key=value"),
         ("mine:seed=3", "gives the seeds"),
         ("..:method.arm=full", "letters or digits"),

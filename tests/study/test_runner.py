@@ -109,7 +109,7 @@ def test_cores_are_shared_out_and_gpus_given_one_by_one(monkeypatch: pytest.Monk
     assert [place.environment["CUDA_VISIBLE_DEVICES"] for place in auto] == ["4", "6", "4"]
     with pytest.raises(ValueError, match="--jobs 2"):
         find_places(parse_config({"training": {"devices": 2}}, "test"), 2)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1"):
         find_places(config, 0)
 
 

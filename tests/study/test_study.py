@@ -56,7 +56,7 @@ def test_a_table_and_a_page_are_written(study: Path) -> None:
     assert "difference to base" in text
     assert "mea against base (2 seeds)" in text
     page = (study / "out" / "index.html").read_text(encoding="utf-8")
-    assert "mIoU while training" in page
+    assert "validation mIoU by epoch" in page
 
 
 def test_started_again_it_keeps_finished_runs_and_gives_the_same_numbers(study: Path, tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def test_words_name_what_is_better_worse_and_unclear_and_what_is_missing() -> No
     )
     full = "full against base (1 seed): better in small objects and thin parts missed (-10.0); worse in mIoU (-1.0)."
     assert full in sentences
-    assert "lost against mea: no seed has both, so nothing can be said." in sentences
+    assert "lost against mea: no seed was trained for both, so they cannot be compared." in sentences
     assert "images alone" in sentences[-2]
-    assert sentences[-1] == "The run full seed 1 failed and is left out: no space left"
+    assert sentences[-1] == "The run full seed 1 failed and is not included: no space left"
 
 
 def test_what_zero_lies_in_is_not_called_a_difference() -> None:

@@ -1,1 +1,1 @@
-"""Two or more runs, or folders of predictions, compared on the same images."""
+"""Comparison of two or more runs, or folders of predictions, on the same images."""

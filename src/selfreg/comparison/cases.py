@@ -1,4 +1,4 @@
-"""The objects behind the numbers of a comparison: which of them a page shows."""
+"""The cases of a comparison: which errors a page shows."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,9 +24,15 @@ ClassMaps = tuple[NDArray[np.uint8], ...]
 
 
 def choose_cases(comparison: Comparison, limit: int = 200, overviews: int = 12) -> list[Case]:
-    """The most changed failures of each kind, then the worst that all sides share, and whole images beside them.
+    """Choose errors and whole images to show.
 
-    At most `limit` failures and `overviews` whole images. A failure that several sides have in common is shown once.
+    Errors of each kind come with the largest change between the sides first, then the worst that all sides share. An
+    error that several sides have in common is shown once.
+
+    Args:
+        comparison: The comparison.
+        limit: Largest number of errors.
+        overviews: Largest number of whole images.
     """
     by_kind: dict[CaseKind, list[Case]] = defaultdict(list)
     whole: list[Case] = []
@@ -35,7 +41,7 @@ def choose_cases(comparison: Comparison, limit: int = 200, overviews: int = 12) 
         for case in _failures(comparison, index, pair, maps):
             by_kind[case.kind].append(case)
         whole.append(_overview(comparison, index, pair, maps))
-        # pictures are heavy: keep no more than can be shown
+        # pictures need much memory: keep only as many as can be shown
         for kind, cases in by_kind.items():
             if len(cases) > 4 * limit:
                 by_kind[kind] = _best(cases, limit)
@@ -75,7 +81,7 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
             wrong_class=failure.predicted_class,
             outline=outline,
             box=failure.box,
-            scores=tuple(f"{100 * coverage:.0f} % right" for coverage in coverages),
+            scores=tuple(f"{100 * coverage:.0f} % correct" for coverage in coverages),
             change=gain * weight,
             severity=(1 - coverages[-1]) * weight,
             quality=tuple(coverage * weight for coverage in coverages),
@@ -83,7 +89,7 @@ def _failures(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
 
 
 def _same(first: FailureCase, second: FailureCase) -> bool:
-    """One unit, or wrong blobs that overlap for the most part."""
+    """Whether two cases are the same object or part, or wrong patches that mostly overlap."""
     if _KINDS[first.kind] != _KINDS[second.kind] or first.class_index != second.class_index:
         return False
     top, left = max(first.box[0], second.box[0]), max(first.box[1], second.box[1])
@@ -103,19 +109,19 @@ def _overview(comparison: Comparison, index: int, pair: Pair, maps: ClassMaps) -
         label=pair.mask,
         predictions=maps,
         kind="overview",
-        scores=tuple(f"{100 * share:.1f} % right" for share in right),
+        scores=tuple(f"{100 * share:.1f} % correct" for share in right),
         change=right[-1] - right[0] if len(maps) > 1 else 1 - right[0],
         quality=tuple(right),
     )
 
 
 def _best(cases: list[Case], number: int) -> list[Case]:
-    # where any two of three sides can be compared, a case counts by the pair that it tells apart most
+    # with three or more sides, a case is ranked by the pair of sides with the largest change
     return sorted(cases, key=lambda case: (min(case.quality) - max(case.quality), -case.severity))[:number]
 
 
 def _spread(cases: list[Case], number: int) -> list[Case]:
-    """Gains, losses and what lies between, in equal shares, so that a page of pictures flatters nobody."""
+    """Take gains, losses and unchanged cases in equal shares, so that the selection favours no side."""
     ordered = sorted(cases, key=lambda case: case.change)
     if len(ordered) <= number:
         return ordered

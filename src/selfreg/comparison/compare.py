@@ -18,13 +18,21 @@ from selfreg.report.tables import Cell, TextTable, difference_cell, print_table
 from selfreg.run import Run, Weights
 
 SMALL_PRINT = (
-    "Intervals: 95 %, images resampled 1,000 times. They do not cover the seed: another training can differ by more."
+    "Intervals: 95 %, images resampled 1,000 times. They do not cover the variation between trainings with other seeds."
 )
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the things compared: its name, its index PNGs, every image's counts, and its run where it is one."""
+    """One run or one folder of predictions in a comparison.
+
+    Attributes:
+        name: Name in tables.
+        folder: Folder with the index PNGs.
+        results: Counts of every image.
+        summary: Output of `summarise`.
+        run: The run, if it is one.
+    """
 
     name: str
     folder: Path
@@ -34,13 +42,20 @@ class Side:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """What the indices of the PNGs stand for; None for the classes of the label maps."""
+        """Classes that the indices of the PNGs stand for; None if they are those of the label maps."""
         return None if self.run is None else self.run.info().class_names
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sides on the same images; `differences[i]` holds side i + 1 against the first (see `paired_differences`)."""
+    """Several sides on the same images.
+
+    Attributes:
+        source: Images and labels.
+        split: Name of the split.
+        sides: The sides; the first one is the reference.
+        differences: For each side after the first, `paired_differences` to the first.
+    """
 
     source: Source
     split: str
@@ -68,9 +83,17 @@ def compare_runs(
     overrides: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Comparison:
-    """Predict (where not done yet), score and compare runs on one split.
+    """Predict (if needed), score and compare runs on one split.
 
-    Raises ValueError for fewer than two runs, or runs of other classes.
+    Args:
+        folders: Folders of the runs.
+        split: Name of the split; by default the validation split.
+        which: Weights to use.
+        overrides: `section.key=value`, for all runs.
+        allow_code: Whether custom network code may be executed.
+
+    Raises:
+        ValueError: If there are fewer than two runs, or their classes differ.
     """
     runs = [Run.open(folder, allow_code=allow_code) for folder in folders]
     _require_two(folders)
@@ -85,7 +108,7 @@ def compare_runs(
 
 
 def measure_run(run: Run) -> Comparison:
-    """Predict (where not done yet) and score a run on its validation split, as a comparison of one side."""
+    """Predict (if needed) and score a run on its validation split, as a comparison with one side."""
     config = run.config()
     split = config.data.val_split
     source = run.source(split)
@@ -102,7 +125,19 @@ def compare_folders(
     background: int | None = None,
     images: Path | None = None,
 ) -> Comparison:
-    """Score and compare folders of index PNGs, from any framework, against a folder of label maps of the same names."""
+    """Score and compare folders of index PNGs, from any framework.
+
+    Args:
+        folders: Folders of predictions; file names equal those of the label maps.
+        labels: Folder of label maps.
+        num_classes: Number of classes K.
+        ignore_index: Value of void in the label maps.
+        background: Index of the class without objects, if there is one.
+        images: Folder of photographs for the page.
+
+    Raises:
+        ValueError: If there are fewer than two folders, or files do not match.
+    """
     _require_two(folders)
     source = label_folder(labels, num_classes, ignore_index, background, images=images)
     return _compare(source, labels.name, _names(folders), folders, [None] * len(folders))
@@ -112,7 +147,7 @@ def _require_two(folders: Sequence[Path]) -> None:
     if len(folders) < 2:
         raise ValueError("compare needs two runs or more")
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ValueError("compare was given one folder twice")
+        raise ValueError("compare was given the same folder twice; give different runs")
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -133,7 +168,7 @@ def _compare(
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the measures side by side with paired differences, the IoU of each class, and the verdict in words."""
+    """Print the measures with paired differences, the IoU of each class, and the verdict."""
     console = console or Console()
     print_table(_measure_table(comparison), console)
     print_table(_class_table(comparison), console)
@@ -143,19 +178,25 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
 
 def verdict_sentences(comparison: Comparison) -> list[str]:
-    """One sentence for each side but the first: in what it is better or worse than the first."""
+    """One sentence for each side after the first: in which measures it is better or worse than the first."""
     base, *others = comparison.sides
     return [sentence_of(side, base, entries) for side, entries in zip(others, comparison.differences, strict=True)]
 
 
 def sentence_of(side: Side, base: Side, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """In which measures a side is better and worse than another, from what `paired_differences` returned."""
+    """Say in which measures a side is better and worse than another.
+
+    Args:
+        side: The side.
+        base: The side it is compared with.
+        entries: Output of `paired_differences`.
+    """
     known = [difference_in(entries, key) for key in IN_VERDICT]
     return f"{side.name} against {base.name}: {verdict_in_words([each for each in known if each])}."
 
 
 def difference_in(entries: Mapping[str, Mapping[str, Any]], key: str) -> Difference | None:
-    """One measure of what `paired_differences` returned; None where it is not defined."""
+    """One measure of the output of `paired_differences`; None if it is not defined."""
     entry = entries.get(key)
     return None if entry is None else Difference(MEASURES[key], entry["difference"], entry["low"], entry["high"])
 

@@ -1,4 +1,4 @@
-"""A comparison as a page."""
+"""The page of a comparison."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -42,11 +42,11 @@ def write_comparison(
 
     Args:
         comparison: One side or more; any two of them can be chosen on the page.
-        path: Where the page goes.
-        title: Title; what is compared with what if not given.
+        path: Path of the page.
+        title: Title; by default it names the sides that are compared.
         notes: Paragraphs at the end of the page.
         commands: Commands that made the page.
-        limit: Largest number of single failures that are shown.
+        limit: Largest number of errors shown.
 
     Returns:
         `path`.
@@ -76,7 +76,7 @@ def write_comparison(
 
 
 def _pairs(comparison: Comparison) -> list[RunPair]:
-    """Every later side against every earlier one; the last against the first comes first."""
+    """Every later side against every earlier one, beginning with the last against the first."""
     sides = comparison.sides
     last = len(sides) - 1
     order = sorted(combinations(range(len(sides)), 2), key=lambda pair: (pair != (0, last), pair))
@@ -140,7 +140,7 @@ def _with_difference(number: Number, difference: Difference) -> Number:
 
 
 def _facts(sides: Sequence[Side]) -> list[tuple[str, str]]:
-    """Network, data, arm, epochs and seed of the runs; one value where all have the same, else one for each."""
+    """Network, data, arm, epochs and seed of the runs; one value if all have the same, otherwise one for each."""
     configs = [side.run.config() for side in sides if side.run is not None]
     if len(configs) < len(sides):
         return []
@@ -194,12 +194,12 @@ def _percent(value: float | None) -> float | None:
 
 def _recall_curve(comparison: Comparison) -> Curve:
     edges = comparison.sides[0].summary["size_edges"]
-    # a bucket is drawn at the geometric middle of its edges; the first and last are open
+    # a bucket is drawn at the geometric mean of its edges; the first and last are open
     inner = [(low * high) ** 0.5 for low, high in pairwise(edges)]
     middles = (edges[0] / 3**0.5, *inner, min(edges[-1] * 3**0.5, 1.0))
     lines = {side.name: tuple(_percent(value) for value in side.summary["recall_by_size"]) for side in comparison.sides}
     return Curve(
-        "Objects found, by their size",
+        "Objects found, by size",
         "size of the object, % of the image",
         "found, %",
         tuple(100 * middle for middle in middles),
@@ -214,7 +214,7 @@ def _training_curves(comparison: Comparison) -> list[Curve]:
     if len(epochs) < 2:
         return []
     lines = {name: tuple(_percent(history.get(epoch)) for epoch in epochs) for name, history in histories.items()}
-    return [Curve("mIoU while training", "epoch", "mIoU, %", tuple(float(epoch + 1) for epoch in epochs), lines)]
+    return [Curve("Validation mIoU by epoch", "epoch", "mIoU, %", tuple(float(epoch + 1) for epoch in epochs), lines)]
 
 
 def _depth_curve(comparison: Comparison) -> list[Curve]:

@@ -8,10 +8,17 @@ from selfreg.run import Run
 
 
 def write_run_page(run: Run, *, limit: int = 60) -> Path:
-    """Evaluate a run that has ended on its validation split, and write its page; returns the path.
+    """Evaluate a finished run on its validation split and write its page.
 
-    Class maps are kept in the folder of the run, so that `selfreg evaluate` need not make them again. The code of a
-    network of one's own is run, as it was in training.
+    Class maps are kept in the folder of the run, so `selfreg evaluate` need not compute them again. Custom network code
+    is executed as in training.
+
+    Args:
+        run: The run.
+        limit: Largest number of errors shown.
+
+    Returns:
+        Path of the page.
     """
     comparison = measure_run(Run.open(run.folder, allow_code=True))
     command = f"selfreg evaluate {run.folder}"

@@ -1,1 +1,1 @@
-"""Self-contained HTML pages and pictures: numbers with their uncertainty, curves, and the very objects behind them."""
+"""Self-contained HTML pages and pictures: numbers with intervals, curves, and the errors behind them."""

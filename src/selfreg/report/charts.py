@@ -1,4 +1,4 @@
-"""The geometry of the page's charts; the templates draw it as SVG, so that colours follow light and dark."""
+"""Layout of the charts. The templates draw them as SVG, so colours follow the light or dark theme."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 50
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis and what is written there."""
+    """Position and text of a tick on an axis."""
 
     at: float
     text: str
@@ -20,7 +20,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: unbroken pieces of points for SVG, and each point with its words."""
+    """One line of a chart.
+
+    Attributes:
+        name: Name in the legend.
+        pieces: Unbroken pieces, as SVG lists of points.
+        points: x, y and tooltip of each point.
+    """
 
     name: str
     pieces: list[str]
@@ -45,7 +51,15 @@ class Chart:
 
 @dataclass(frozen=True)
 class Forest:
-    """A difference and its interval, in percent of the width of an axis with zero in its middle; what its ends say."""
+    """A difference with its interval on an axis that has zero in its middle.
+
+    Attributes:
+        at: Position of the difference, in percent of the width of the axis.
+        low: Position of the lower end of the interval.
+        high: Position of the upper end.
+        left: Label of the left end of the axis.
+        right: Label of the right end.
+    """
 
     at: float
     low: float
@@ -55,7 +69,7 @@ class Forest:
 
 
 def lay_out(curve: Curve) -> Chart:
-    """Place a curve's points and ticks in the chart's view box."""
+    """Compute the positions of a curve's points and ticks in the chart's view box."""
     known = [value for line in curve.lines.values() for value in line if value is not None and not is_missing(value)]
     y_values = nice_ticks(min(known, default=0.0), max(known, default=1.0))
     xs = [log10(value) for value in curve.x] if curve.logarithmic else list(curve.x)
@@ -87,9 +101,14 @@ def lay_out(curve: Curve) -> Chart:
 
 
 def nice_ticks(low: float, high: float, count: int = 5, *, inside: bool = False, whole: bool = False) -> list[float]:
-    """Choose about `count` round values that span `low` to `high`, or (inside) that lie between them.
+    """Choose about `count` round values that cover `low` to `high`.
 
-    With `whole` all of them are integers, as epochs are.
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        count: Number of ticks wanted.
+        inside: Keep all ticks within `low` to `high`.
+        whole: Use integers only.
     """
     if isclose(low, high):
         low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
@@ -111,7 +130,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def plain(value: float) -> str:
-    """Write a number for an axis: at most four digits, thousands and millions short."""
+    """Format a number for an axis: at most four digits, thousands as k and millions as M."""
     if abs(value) >= 10_000:
         thousands, letter = (value / 1e6, "M") if abs(value) >= 1e6 else (value / 1e3, "k")
         return f"{thousands:.4g}{letter}"
@@ -123,9 +142,10 @@ def _short(value: float) -> str:
 
 
 def forests(numbers: Sequence[Number]) -> list[Forest | None]:
-    """Place each difference and its interval on an axis around zero that all numbers of one unit share.
+    """Lay out each difference with its interval; all numbers of one unit share an axis around zero.
 
-    None for a number without an interval: a bare difference says nothing about its distance from zero.
+    Returns:
+        One entry per number; None without an interval, since a difference alone does not show how far it is from zero.
     """
     known = [number.difference_interval if number.verdict else None for number in numbers]
     reach: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a page shows: numbers, cases, curves. Plain data, checked when it is made."""
+"""The content of a page: numbers, cases and curves, checked at construction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +17,26 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 
 def is_missing(value: float | None) -> bool:
-    """Say whether `value` is no number: None, NaN or infinite."""
+    """Whether `value` is None, NaN or infinite."""
     return value is None or not isfinite(value)
 
 
 @dataclass(frozen=True)
 class Number:
-    """One measured quantity, once per run, in the unit given: 63.2 with unit "%" reads "63.2 %".
+    """One measure with one value per run.
 
-    name: what is measured, e.g. "mIoU".  unit: "%", "s", "px" or "".
-    values, intervals: one per run; None where there is none.
-    difference, difference_interval: last run minus first, None with one run.
-    card: shown at the top of the page.
-    Raises ValueError where values and intervals differ in length.
+    Attributes:
+        name: Title of the measure, e.g. "mIoU".
+        unit: "%", "s", "px" or "". Values are in this unit: 63.2 with "%" is shown as "63.2 %".
+        higher_is_better: Direction.
+        values: One per run, None if not defined.
+        intervals: One 95 % interval per run, None if not known.
+        difference: Last run minus first, None with one run.
+        difference_interval: Its 95 % interval.
+        card: Whether the number is shown at the top of the page.
+
+    Raises:
+        ValueError: If values and intervals differ in length.
     """
 
     name: str
@@ -50,7 +57,7 @@ class Number:
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse" or "not distinguishable" from the interval of the difference; "" without one."""
+        """ "better", "worse" or "not distinguishable" by the interval of the difference; "" without an interval."""
         if self.difference_interval is None or any(map(is_missing, self.difference_interval)):
             return ""
         return verdict_of(*self.difference_interval, self.higher_is_better)
@@ -58,20 +65,26 @@ class Number:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture of the page: an image with its label and one prediction per run.
+    """An image with its label and one prediction per run.
 
-    image: (H, W, 3) uint8.  label: (H, W) uint8, None where no label is known.  predictions: (H, W) uint8, one per run.
-    kind: a failure of one unit, or "overview" for a whole image.
-    class_index: the class of the unit, None in an overview.  wrong_class: the class it was taken for, if any.
-    outline: (H, W) bool, True on the missed unit or the mislabelled patch.
-    box: (top, left, bottom, right) in pixels, bottom and right exclusive; the pictures are zoomed on it.
-    scores: a short text per run, e.g. "12 % found".
-    change: the gain of the last run over the first, positive where the last is better (with one run: how bad the case
-    is); cards are shown by falling size of it.
-    severity: how bad the case is for the last run, from 0; orders cases of equal change.
-    quality: how good each run is here; the difference of two is the change between them. Needed where any two of three
-    or more runs can be compared.
-    Raises ValueError where shapes differ or the box is not inside the image.
+    Attributes:
+        image_id: Name of the image.
+        image: (H, W, 3) uint8.
+        label: (H, W) uint8, or None without ground truth.
+        predictions: (H, W) uint8, one per run.
+        kind: Kind of error, or "overview" for a whole image.
+        class_index: Ground-truth class, None in an overview.
+        wrong_class: Predicted class, if any.
+        outline: (H, W) bool, True on the missed object or part or on the mislabelled patch.
+        box: (top, left, bottom, right) in pixels, bottom and right exclusive; pictures are zoomed to it.
+        scores: A short text per run, e.g. "12 % found".
+        change: Gain of the last run over the first, positive if the last is better; with one run the size of the error.
+            Cards are sorted by its absolute value.
+        severity: Size of the error of the last run, at least 0; orders cases of equal change.
+        quality: Quality of each run; the change of a pair is the difference of two. Needed with three or more runs.
+
+    Raises:
+        ValueError: If shapes differ or the box is not inside the image.
     """
 
     image_id: str
@@ -97,7 +110,7 @@ class Case:
         maps |= {f"prediction {run}": prediction for run, prediction in enumerate(self.predictions)}
         for name, array in maps.items():
             if array is not None and array.shape != size:
-                raise ValueError(f"{who}: the {name} has shape {array.shape}, the image {size}; give both in one size")
+                raise ValueError(f"{who}: the {name} has shape {array.shape}, the image {size}; they must match")
         if self.kind not in CASE_KINDS:
             raise ValueError(f"{who}: unknown kind {self.kind!r}; use one of {', '.join(CASE_KINDS)}")
         if self.box is not None:
@@ -110,10 +123,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Curve:
-    """One chart with a line per name over common x positions; None leaves a gap.
+    """One chart with several lines over common x positions; None leaves a gap.
 
-    logarithmic: the x axis is logarithmic, all x above 0.
-    Raises ValueError where a line's length is not that of x.
+    Attributes:
+        title: Title of the chart.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+        x: Positions.
+        lines: Values at these positions, by the name of the line.
+        logarithmic: Whether the x axis is logarithmic; needs x above 0.
+
+    Raises:
+        ValueError: If a line has not one value per position.
     """
 
     title: str
@@ -133,11 +154,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunPair:
-    """One run against another: the differences are those of run `second` minus run `first`, indices of the page's runs.
+    """Two runs of a page that are compared.
 
-    verdict: in what the second is better and worse, one sentence.
-    numbers: the page's numbers with the differences of this pair.
-    class_differences: for each class the difference of its IoU, None where it is not defined.
+    Attributes:
+        first: Index of the reference run.
+        second: Index of the other run; differences are second minus first.
+        verdict: One sentence that says in which measures the second run is better and worse.
+        numbers: The page's numbers with the differences of this pair.
+        class_differences: Difference of the IoU of each class, None if not defined.
     """
 
     first: int
@@ -148,13 +172,20 @@ class RunPair:
 
     @property
     def key(self) -> str:
-        """The name of the pair in the page's markup."""
+        """Identifier of the pair in the HTML."""
         return f"{self.first}-{self.second}"
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image in the table of images: for each run the share of right pixels in percent, and counts of failures."""
+    """One row of the table of images.
+
+    Attributes:
+        image_id: Name of the image.
+        right: Correct pixels in percent, one per run.
+        missed: Number of missed small objects and thin parts, one per run.
+        invented: Number of invented small objects, one per run.
+    """
 
     image_id: str
     right: tuple[float | None, ...]
@@ -164,17 +195,30 @@ class ImageRow:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """Everything on one page about one run, or about several on the same images.
+    """Content of a page about one run, or about several runs on the same images.
 
-    verdict: what the page shows, in one sentence; with `pairs` each pair has its own.
-    facts: names and values of the head line, e.g. ("images", "101").
-    run_names: the first is the one compared with, the last the one in question.
-    pairs: every two runs that can be compared; without them the last with the first, from `numbers`.
-    labelled_classes: for each class whether the labels hold it; classes that they do not hold are shown as absent.
-    confusion: for each run pixels by label and prediction, (K, K).
-    palette: (256, 3) uint8, the colour of each class index.  ignore_index: void, drawn as hatching.
-    per_class: for each run, the IoU of each class in [0, 1], None for an absent class.
-    Raises ValueError where the parts do not fit together.
+    Attributes:
+        title: Heading.
+        subtitle: Line below the heading.
+        run_names: Names of the runs; the first one is the reference, the last one is the subject.
+        class_names: Names of the K classes.
+        palette: (256, 3) uint8, the colour of each class index.
+        ignore_index: Value of void, drawn as hatching.
+        numbers: Measures.
+        per_class: IoU of each class in [0, 1] by run, None for an absent class.
+        labelled_classes: Whether the labels contain each class; others are shown as absent.
+        confusion: Pixels by label and prediction, (K, K), by run.
+        images: Rows of the table of images.
+        verdict: One sentence with the result; with `pairs` each pair has its own.
+        facts: Names and values below the verdict, e.g. ("images", "101").
+        pairs: Pairs of runs that the reader can choose; by default the last against the first, from `numbers`.
+        cases: Cards with pictures.
+        curves: Charts.
+        notes: Paragraphs at the end of the page.
+        commands: Commands that made the page.
+
+    Raises:
+        ValueError: If the parts do not fit together.
     """
 
     title: str
@@ -198,7 +242,7 @@ class Page:
 
     @property
     def shown_pairs(self) -> Sequence[RunPair]:
-        """`pairs`, or the last run against the first; nothing for one run."""
+        """`pairs`, or the last run against the first; empty for one run."""
         if self.pairs or len(self.run_names) == 1:
             return self.pairs
         return [RunPair(0, len(self.run_names) - 1, self.verdict, self.numbers)]

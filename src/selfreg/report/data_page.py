@@ -1,4 +1,4 @@
-"""The page of a check of data: findings, class shares, and a contact sheet with the worst first."""
+"""The page of `selfreg check-data`: findings, class frequencies, contact sheet (worst images first)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from selfreg.report.rendering import render
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing that is wrong with a data set, and the files concerned.
+    """One finding about a data set.
 
     Attributes:
         severity: "fault" or "warning".
         words: What is wrong, without the name of a file.
-        files: The files.
+        files: The files concerned.
     """
 
     severity: Literal["fault", "warning"]
@@ -36,15 +36,15 @@ class Sample:
     """One image of the contact sheet.
 
     Attributes:
-        image_id: Its name.
+        image_id: Name of the image.
         image: (H, W, 3) uint8, or None if it cannot be read.
         mask: (H, W) uint8 of the same size, or None.
-        faults: What is wrong with it, in words.
-        warnings: What is worth knowing of it, in words.
-        stored_mask: (H, W, 3) uint8 of any size: a mask at fault as its file shows it.
+        faults: Errors, as text.
+        warnings: Warnings, as text.
+        stored_mask: (H, W, 3) uint8 of any size: an invalid mask as stored in its file.
 
     Raises:
-        ValueError: Image and mask differ in size.
+        ValueError: If image and mask differ in size.
     """
 
     image_id: str
@@ -69,26 +69,26 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class DataPage:
-    """Everything on the page of a check of data.
+    """Content of the page of a data check.
 
     Attributes:
         title: Heading.
-        subtitle: Line below it.
-        class_names: Names of the classes 0..K-1.
-        palette: (256, 3) uint8.
+        subtitle: Line below the heading.
+        class_names: Names of the K classes.
+        palette: (256, 3) uint8, the colour of each class index.
         ignore_index: Value of void in the masks, or None.
-        facts: Names and values of the head line, e.g. ("images", "468").
-        findings: What is wrong; faults are shown first.
-        tree: The folders of the data set, one line each.
-        pixel_shares: For each split the share of each class in the valid pixels, in [0, 1].
-        image_counts: For each split the number of images that hold each class.
-        samples: Shown faults first, then warnings, each in the order given.
+        facts: Names and values below the heading, e.g. ("images", "468").
+        findings: Findings; faults are shown first.
+        tree: Folders of the data set, one line each.
+        pixel_shares: Fraction of each class among the valid pixels, in [0, 1], by split.
+        image_counts: Number of images that contain each class, by split.
+        samples: Images; faults are shown first, then warnings, each in the order given.
         curves: Charts.
-        commands: Commands at the foot of the page.
-        notes: Notes at the foot of the page.
+        commands: Commands at the end of the page.
+        notes: Notes at the end of the page.
 
     Raises:
-        ValueError: A split does not have one share or count per class.
+        ValueError: If a split has not one share or count per class.
     """
 
     title: str
@@ -115,7 +115,7 @@ class DataPage:
 
 @dataclass(frozen=True)
 class SampleCard:
-    """A sample ready to be drawn; `ratio` is its width over its height as CSS writes it."""
+    """A sample with its pictures; `ratio` is width / height in CSS syntax."""
 
     sample: Sample
     classes: list[int]
@@ -125,7 +125,7 @@ class SampleCard:
 
 
 def write_data_page(page: DataPage, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
-    """Write the page of a check as one HTML file that needs no network, whole or not at all; return its path."""
+    """Write the page of a data check as one self-contained HTML file, whole or not at all; return its path."""
     ranks = {"fault": 0, "warning": 1, "fine": 2}
     samples = sorted(page.samples, key=lambda sample: ranks[sample.kind])
     text = ""
@@ -156,7 +156,7 @@ def _card(sample: Sample, page: DataPage, album: Album) -> SampleCard:
         classes = [index for index in np.unique(sample.mask).tolist() if index < len(page.class_names)]
     if sample.stored_mask is not None:
         key = album.add_photo(sample.stored_mask)
-        tiles.append(Tile("label", "Mask file as it is", f"Mask file of {sample.image_id}", (key, key), None))
+        tiles.append(Tile("label", "Mask file as stored", f"Mask file of {sample.image_id}", (key, key), None))
     return SampleCard(sample, classes, tiles, f"{shape[1]}/{shape[0]}", f"0 0 {shape[1]} {shape[0]}")
 
 

@@ -1,4 +1,4 @@
-"""The curve of mIoU by depth: how good every exit of a network is."""
+"""The curve of mIoU by depth: the mIoU of every exit of a network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,11 +6,11 @@ from selfreg.report.content import Curve
 
 
 def depth_curve(miou_by_depth: Mapping[str, Sequence[float]]) -> list[Curve]:
-    """Draw the mIoU of every exit against its depth.
+    """Plot the mIoU of every exit against its depth.
 
     Args:
-        miou_by_depth: For each run or arm the mIoU of its exits in [0, 1], shallow to deep, its own output last; empty
-            for one without exits.
+        miou_by_depth: For each run or arm the mIoU of its exits in [0, 1], from shallow to deep, the network's output
+            last; empty for a run without exits.
 
     Returns:
         One curve, or none if no run has exits.
@@ -19,7 +19,7 @@ def depth_curve(miou_by_depth: Mapping[str, Sequence[float]]) -> list[Curve]:
     if not lines:
         return []
     depths = max(len(values) for values in lines.values())
-    # aligned at the own output, which every run has
+    # aligned at the network's output, which every run has
     padded = {
         name: (*[None] * (depths - len(values)), *(100 * value for value in values)) for name, values in lines.items()
     }

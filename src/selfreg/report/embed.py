@@ -1,4 +1,4 @@
-"""Pictures inside a page: small files as data URIs, the window of a zoom, outlines as SVG paths."""
+"""Pictures inside a page: data URIs, zoom windows, and outlines as SVG paths."""
 
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ VOID_STRIPES = np.array([(250, 250, 248, 200), (190, 192, 198, 150)], np.uint8)
 """Red, green, blue and opacity of the two stripes that stand for void."""
 
 LONGEST_OUTLINE_SIDE = 192
-"""Cells along the longer side of a traced unit: enough for a line of one screen pixel, small enough for 200 of them."""
+"""Resolution of a traced region along its longer side: accurate to one screen pixel, small enough for 200 outlines."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """How finely pictures are stored: the longest side in pixels of wholes and of zooms, and the JPEG quality."""
+    """Resolution of the stored pictures: longest side in pixels of whole and of zoomed pictures, and JPEG quality."""
 
     whole_side: int
     zoom_side: int
@@ -32,14 +32,19 @@ class Level:
 
 
 LEVELS = (Level(640, 400, 82), Level(480, 320, 76), Level(400, 256, 68), Level(320, 208, 60), Level(224, 144, 50))
-"""From the finest down; a page takes the first that keeps it within its size."""
+"""From the finest to the coarsest; a page uses the first one that keeps it within its size limit."""
 
 
 @dataclass
 class Album:
-    """The pictures of one page, each stored once under a short key however often it is shown.
+    """Pictures of one page. Each picture is stored once under a short key, however often it is shown.
 
-    pictures: key -> data URI.  size: characters of all URIs together.
+    Attributes:
+        level: Resolution.
+        palette: (256, 3) uint8, the colour of each class index.
+        ignore_index: Value of void.
+        pictures: Data URI of each key.
+        size: Total length of the URIs in characters.
     """
 
     level: Level
@@ -54,11 +59,11 @@ class Album:
         return self._add(image, window, "photo")
 
     def add_mask(self, mask: NDArray[np.uint8], window: Box | None = None) -> str:
-        """Store an (H, W) class map as a PNG coloured by its palette, void hatched; return its key."""
+        """Store an (H, W) class map as PNG with the palette, void hatched; return its key."""
         return self._add(mask, window, "mask")
 
     def add_outcomes(self, result: NDArray[np.uint8], window: Box | None = None) -> str:
-        """Store an (H, W) map of `Outcome` as PNG, right and void transparent; return its key."""
+        """Store an (H, W) map of `Outcome` as PNG, correct and void pixels transparent; return its key."""
         return self._add(result, window, "outcomes")
 
     def _add(self, array: NDArray[np.uint8], window: Box | None, form: str) -> str:
@@ -94,7 +99,7 @@ class Album:
 def _hatched(
     index_map: NDArray[np.uint8], colours: NDArray[np.uint8], ignore_index: int | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Replace void by stripes of two half-transparent colours under indices that the map leaves free."""
+    """Replace void by stripes in two half-transparent colours, using indices that do not occur in the map."""
     void = index_map == ignore_index
     if not void.any():
         return index_map, colours
@@ -120,10 +125,17 @@ def _uri(picture: Image.Image, form: str, **options: object) -> str:
 
 
 def zoom_window(box: Box, height: int, width: int, margin: float = 0.6, smallest: float = 0.16) -> Box:
-    """Widen `box` to a window of the image's own aspect that lies inside the image.
+    """Enlarge `box` to a window with the image's aspect ratio that lies inside the image.
 
-    margin: room on each side as a share of the box.  smallest: least side of the window as a share of the image's.
-    Returns (top, left, bottom, right).
+    Args:
+        box: (top, left, bottom, right) in pixels.
+        height: Height of the image.
+        width: Width of the image.
+        margin: Margin on each side, as a fraction of the box.
+        smallest: Smallest side of the window, as a fraction of the image's side.
+
+    Returns:
+        (top, left, bottom, right) in pixels.
     """
     top, left, bottom, right = box
     share = max((bottom - top) * (1 + 2 * margin) / height, (right - left) * (1 + 2 * margin) / width, smallest)
@@ -135,7 +147,7 @@ def zoom_window(box: Box, height: int, width: int, margin: float = 0.6, smallest
 
 
 def outline_path(region: NDArray[np.bool_]) -> str:
-    """Trace the borders of an (H, W) bool region, holes too, as one SVG path in pixels of the image; "" if empty."""
+    """Trace the borders of an (H, W) bool region, including holes, as an SVG path in image pixels; "" if empty."""
     rows, columns = np.nonzero(region.any(axis=1))[0], np.nonzero(region.any(axis=0))[0]
     if not len(rows):
         return ""
@@ -154,7 +166,7 @@ def outline_path(region: NDArray[np.bool_]) -> str:
 
 
 def _loops(region: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
-    """Chain the pixel edges between inside and outside, inside on the right hand, to loops of (row, column) corners."""
+    """Chain pixel edges between inside and outside to loops of (row, column) corners, with the inside on the right."""
     padded = np.pad(region, 1).astype(np.int8)
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
 

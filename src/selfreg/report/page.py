@@ -1,4 +1,4 @@
-"""The page about one run or several: numbers with intervals, bars per class, cases as cards, curves. One HTML file."""
+"""The page about one or several runs: numbers with intervals, classes, cases and curves in one HTML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from selfreg.report.pictures import columns_of, outcome_words, outcomes
 from selfreg.report.rendering import decimals, render
 
 LARGEST_PAGE = 9_500_000
-"""Bytes of pictures, outlines and text a page should stay below; finer pictures are given up for it."""
+"""Size limit of a page in bytes; pictures are stored more coarsely to stay below it."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a card: keys of the photograph and of the map over it, for the whole image and for the zoom."""
+    """One picture of a card: keys of the photograph and of the map above it, as (whole image, zoom)."""
 
     view: str
     caption: str
@@ -32,7 +32,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Card:
-    """A case ready to be drawn. Boxes are SVG view boxes; `classes` are the indices that the class filter matches."""
+    """A case with its pictures. Boxes are SVG view boxes; `classes` are the indices that the class filter matches."""
 
     case: Case
     title: str
@@ -46,15 +46,21 @@ class Card:
 
     @property
     def columns(self) -> int:
-        """How many pictures are shown side by side: of the differences one."""
+        """Number of pictures shown side by side; only one of the difference pictures counts."""
         return sum(tile.view != "difference" for tile in self.tiles) + any(t.view == "difference" for t in self.tiles)
 
 
 def write_page(page: Page, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
-    """Write `page` as one HTML file that needs no network, whole or not at all; return its path.
+    """Write a page as one self-contained HTML file, whole or not at all.
 
-    Cases come by falling size of their change, those of equal change by falling severity. Pictures are stored as
-    finely as `largest` bytes allow, though never coarser than the last of `embed.LEVELS`.
+    Args:
+        page: Content. Cases are sorted by the absolute value of their change, then by severity.
+        path: Where the page is written.
+        largest: Size limit in bytes. Pictures are stored as finely as it allows, but not coarser than the last of
+            `embed.LEVELS`.
+
+    Returns:
+        `path`.
     """
     ordered = sorted(page.cases, key=lambda case: (-abs(case.change), -case.severity))
     outlines = ["" if case.outline is None else outline_path(case.outline) for case in ordered]
@@ -108,7 +114,7 @@ def _text(page: Page, cards: list[Card], album: Album) -> str:
 
 
 def _class_rows(page: Page) -> list[dict[str, object]]:
-    """Give per class its index, its name, each run's IoU and the difference of each pair."""
+    """For each class its index, its name, the IoU of each run and the difference of each pair."""
     rows: list[dict[str, object]] = []
     if not page.per_class:
         return rows
@@ -121,7 +127,7 @@ def _class_rows(page: Page) -> list[dict[str, object]]:
 
 
 def _class_gap(pair: RunPair, values: Sequence[float | None], index: int) -> Number | None:
-    """The difference of a class between two runs; a bare one, which says nothing of its size, without an interval."""
+    """Difference of one class between two runs; without an interval if only the two values are known."""
     if pair.class_differences:
         return pair.class_differences[index]
     first, second = values[pair.first], values[pair.second]
@@ -154,13 +160,13 @@ def _title(case: Case, page: Page) -> str:
     if case.class_index is None:
         return case.image_id
     name = page.class_names[case.class_index]
-    return name if case.wrong_class is None else f"{name} taken for {page.class_names[case.wrong_class]}"
+    return name if case.wrong_class is None else f"{name} predicted as {page.class_names[case.wrong_class]}"
 
 
 def _tiles(case: Case, page: Page, album: Album, zoom: Box | None) -> list[Tile]:
     photo_whole = album.add_photo(case.image)
     photo = (photo_whole, photo_whole if zoom is None else album.add_photo(case.image, zoom))
-    subject = "" if case.class_index is None else f", zoomed on a {case.kind} of class {_title(case, page)}"
+    subject = "" if case.class_index is None else f", zoomed to a {case.kind} of class {_title(case, page)}"
     tiles = []
     if zoom is not None:
         alt = f"Photograph {case.image_id}, the {case.kind} marked"

@@ -12,13 +12,13 @@ from selfreg.files import whole_file
 from selfreg.report.content import Case
 
 HATCH = ((216, 216, 212), (238, 238, 235))
-# pixels that are blended at a time: in fractions they take eight times the room
+# pixels blended at a time: as floating-point numbers they take eight times the memory
 _STRIP = 2**20
 INK, FAINT, PAPER = (24, 26, 31), (106, 110, 120), (255, 255, 255)
 
 
 class Outcome(IntEnum):
-    """What became of a pixel between the first run and the last; the values of `outcomes`."""
+    """Change of a pixel between the first run and the last; the values of `outcomes`."""
 
     RIGHT = 0
     FIXED = 1
@@ -37,7 +37,15 @@ OUTCOME_COLOURS: dict[Outcome, tuple[int, int, int]] = {
 
 
 def colourise(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give each class index of `mask` (H, W) its colour of `palette` (256, 3): (H, W, 3) uint8."""
+    """Map class indices to colours.
+
+    Args:
+        mask: (H, W) uint8.
+        palette: (256, 3) uint8.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     coloured: NDArray[np.uint8] = palette[mask]
     return coloured
 
@@ -50,14 +58,24 @@ def overlay(
     ignore_index: int | None = 255,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Blend the colours of `mask` (H, W) over `image` (H, W, 3), `alpha` in [0, 1] of colour; void shows the image.
+    """Blend the colours of a mask over an image; void pixels show the image alone.
 
-    `out` takes the result; it may be `image` itself, so that a very large picture is held once.
+    Args:
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8.
+        palette: (256, 3) uint8.
+        alpha: Opacity of the colours in [0, 1].
+        ignore_index: Value of void.
+        out: Array for the result; may be `image` itself to save memory.
 
-    Raises ValueError where the sizes differ or alpha is out of range.
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: If the sizes differ or `alpha` is out of range.
     """
     if image.shape[:2] != mask.shape:
-        raise ValueError(f"the mask has size {mask.shape}, the image {image.shape[:2]}; give both in one size")
+        raise ValueError(f"the mask has size {mask.shape}, the image {image.shape[:2]}; give both the same size")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, expected 0 (image alone) to 1 (colours alone)")
     blended = np.empty_like(image) if out is None else out
@@ -75,9 +93,15 @@ def overlay(
 def outcomes(
     label: NDArray[np.uint8] | None, predictions: Sequence[NDArray[np.uint8]], ignore_index: int | None = 255
 ) -> NDArray[np.uint8]:
-    """Compare the first prediction with the last, pixel by pixel: (H, W) uint8 of `Outcome`.
+    """Compare the first prediction with the last, pixel by pixel.
 
-    With one prediction every wrong pixel is BROKEN. Without a label, a pixel on which the two disagree is WRONG.
+    Args:
+        label: (H, W) uint8, or None without ground truth: pixels on which the two predictions disagree are then WRONG.
+        predictions: (H, W) uint8, one per run; with a single one every wrong pixel is BROKEN.
+        ignore_index: Value of void.
+
+    Returns:
+        (H, W) uint8 with values of `Outcome`.
     """
     first, last = predictions[0], predictions[-1]
     result = np.full(first.shape, Outcome.RIGHT, np.uint8)
@@ -97,7 +121,7 @@ def outcomes(
 
 
 def columns_of(run_names: Sequence[str], labelled: bool) -> list[str]:
-    """Name the columns of a row of pictures: photograph, label, each run, and what differs."""
+    """Titles of the columns of a row of pictures: photograph, label, each run, difference."""
     last = ["Difference"] if len(run_names) > 1 else ["Errors"] if labelled else []
     return ["Photograph", *(["Label"] if labelled else []), *run_names, *last]
 
@@ -111,9 +135,18 @@ def contact_sheet(
     ignore_index: int | None = 255,
     picture_width: int = 240,
 ) -> Path:
-    """Write one PNG with a row per case: photograph, label, each run and the difference, under the columns' names.
+    """Write a PNG with one row per case: photograph, label, each run and the difference.
 
-    Raises ValueError where there is no row, or a row has not one prediction per run.
+    Args:
+        rows: Cases.
+        path: Where the PNG is written.
+        run_names: Names of the runs, as column titles.
+        palette: (256, 3) uint8.
+        ignore_index: Value of void.
+        picture_width: Width of each picture in pixels.
+
+    Raises:
+        ValueError: If there is no row, or a row has not one prediction per run.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
@@ -215,7 +248,7 @@ def _draw_legend(
 
 
 def outcome_words(run_names: Sequence[str], labelled: bool = True) -> dict[Outcome, str]:
-    """Say what each colour of a difference picture means, for these runs."""
+    """Legend of a difference picture for these runs."""
     if not labelled:
         return {Outcome.WRONG: "the runs disagree"} if len(run_names) > 1 else {}
     if len(run_names) == 1:

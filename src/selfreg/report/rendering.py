@@ -1,4 +1,4 @@
-"""Filling the templates: everything escaped, style and script inside the page, numbers written as people do."""
+"""Filling of the HTML templates, and formatting of numbers."""
 
 from base64 import b64encode
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
 
 def render(template: str, **values: object) -> str:
-    """Fill a template of this package, everything escaped, the style and the script put into the page."""
+    """Fill a template of this package: values are escaped, style and script are put into the page."""
     folder = files("selfreg.report") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
@@ -34,7 +34,7 @@ def render(template: str, **values: object) -> str:
 
 
 def decimals(values: Iterable[float | None], unit: str) -> int:
-    """Choose how many decimals values are written with: one for percent, none for counts, else three digits."""
+    """Choose the number of decimals: one for percent, none for counts, otherwise three significant digits."""
     sizes = [abs(value) for value in values if value is not None and not is_missing(value)]
     if unit == "%":
         return 1
@@ -44,18 +44,18 @@ def decimals(values: Iterable[float | None], unit: str) -> int:
 
 
 def places(number: Number) -> int:
-    """Choose the decimals of a number: enough to see on which side of 0 the ends of its difference's interval lie."""
+    """Choose the decimals of a number, enough to show on which side of 0 the ends of its interval lie."""
     base = decimals(number.values or (number.difference,), number.unit)
     return signed_places(number.difference_interval, base) if number.verdict and number.difference_interval else base
 
 
 def amount(value: float, places: int = 1) -> str:
-    """Write a value with `places` decimals, thousands apart."""
+    """Format a value with `places` decimals and spaces between thousands."""
     return f"{value:,.{places}f}".replace("-", MINUS).replace(",", THIN)
 
 
 def signed(value: float, places: int = 1) -> str:
-    """Write a difference with its sign, and a zero without."""
+    """Format a difference with its sign; zero has none."""
     words = amount(abs(value), places)
     if not any(digit in words for digit in "123456789"):
         return words

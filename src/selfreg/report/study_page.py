@@ -1,4 +1,4 @@
-"""The page of a study: the verdict, one table of all measures over arms and seeds, classes, curves."""
+"""The page of a study: verdict, table of all measures over arms and seeds, classes, curves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from selfreg.report.rendering import decimals, render
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """One arm minus a control, paired: the mean and its 95 % interval, None where it is not known."""
+    """Paired difference of an arm and a control: mean and 95 % interval, None if not known."""
 
     value: float
     interval: Interval | None
@@ -21,11 +21,15 @@ class ArmDifference:
 
 @dataclass(frozen=True)
 class MeasureOfArms:
-    """One quantity over all arms, in the unit given: 63.2 with unit "%" reads "63.2 %".
+    """One measure over all arms.
 
-    seeds: for each arm its values, one per seed, None for a run that is missing.
-    differences: for each control (the name of an arm), each arm's difference to it; None for the control itself.
-    card: shown at the top of the page.
+    Attributes:
+        name: Title of the measure.
+        unit: "%", "s" or "". Values are in this unit: 63.2 with "%" is shown as "63.2 %".
+        higher_is_better: Direction.
+        seeds: For each arm one value per seed, None for a missing run.
+        differences: By the name of the control, each arm's difference to it; None for the control itself.
+        card: Whether the measure is shown at the top of the page.
     """
 
     name: str
@@ -36,19 +40,29 @@ class MeasureOfArms:
     card: bool = False
 
     def means(self) -> tuple[float | None, ...]:
-        """The mean over the seeds of each arm, None where an arm has no value."""
+        """Mean over the seeds of each arm, None for an arm without values."""
         known = [[value for value in values if value is not None and not is_missing(value)] for values in self.seeds]
         return tuple(mean(values) if values else None for values in known)
 
 
 @dataclass(frozen=True)
 class StudyPage:
-    """Everything on the page of a study; the first arm is the base.
+    """Content of the page of a study.
 
-    verdicts: for each control and arm, in what the arm is better and worse than the control, one sentence.
-    classes: the IoU of each class by its name.
-    facts: names and values of the head line.
-    Raises ValueError where a measure has not one entry per arm, or a control is no arm.
+    Attributes:
+        title: Heading.
+        subtitle: Line below the heading.
+        arms: Names of the arms; the first one is the base.
+        measures: Measures.
+        curves: Charts.
+        notes: Paragraphs at the end of the page.
+        commands: Commands that made the page.
+        verdicts: By control and arm, one sentence that says in which measures the arm is better and worse.
+        classes: IoU of each class, named by the class.
+        facts: Names and values below the heading.
+
+    Raises:
+        ValueError: If a measure has not one entry per arm, or a control is not an arm.
     """
 
     title: str
@@ -78,7 +92,7 @@ class StudyPage:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """An arm under one measure: mean, spread, the seeds' places in percent of a common axis, and its differences."""
+    """Row of an arm under a measure: mean, standard deviation, positions of the seeds in percent, differences."""
 
     mean: float | None
     spread: float | None
@@ -89,7 +103,7 @@ class ArmRow:
 
 
 def write_study_page(page: StudyPage, path: Path) -> Path:
-    """Write the page of a study as one HTML file that needs no network, whole or not at all; return its path."""
+    """Write the page of a study as one self-contained HTML file, whole or not at all; return its path."""
     tables = []
     for measure in page.measures:
         places = decimals([value for values in measure.seeds for value in values], measure.unit)
@@ -108,7 +122,7 @@ def write_study_page(page: StudyPage, path: Path) -> Path:
 
 
 def _pairs(page: StudyPage) -> list[RunPair]:
-    """Each arm with each control that it was held against; `full`, or else the last arm, with the base comes first."""
+    """Every pair of an arm and a control; the first one is `full` (or the last arm) against the base."""
     held = [(control, arm) for control, by_arm in page.verdicts.items() for arm in by_arm]
     subject = "full" if "full" in page.arms else page.arms[-1]
     held.sort(key=lambda pair: pair != (page.arms[0], subject))
@@ -125,7 +139,7 @@ def _pairs(page: StudyPage) -> list[RunPair]:
 
 
 def _number(measure: MeasureOfArms, control: str, arm: int) -> Number:
-    """A measure with the means of all arms as its values, and the difference of one arm to a control."""
+    """A measure with the means of all arms as values, and the difference of one arm to a control."""
     found = measure.differences[control][arm] if control in measure.differences else None
     return Number(
         measure.name,
@@ -163,7 +177,7 @@ def _rows(measure: MeasureOfArms) -> list[ArmRow]:
 
 
 def _versus(measure: MeasureOfArms) -> dict[str, list[tuple[Number, Forest | None] | None]]:
-    """Each control's differences as numbers, with their place on one axis for all arms and controls."""
+    """Differences to each control, laid out on one axis for all arms and controls."""
     numbers = {
         control: [None if each is None else _number(measure, control, arm) for arm, each in enumerate(differences)]
         for control, differences in measure.differences.items()

@@ -1,4 +1,4 @@
-"""Tables of text whose rows are measures: on the terminal, within its width, and in Markdown."""
+"""Text tables with measures as rows: on the terminal, within its width, and in Markdown."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _NARROWEST_TITLES = 24
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as text, the text below it (an interval), and its verdict where it is a difference."""
+    """A cell: a number, the text below it (an interval), and the verdict if it is a difference."""
 
     text: str
     below: str = ""
@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table: its columns' headers, the first of which is that of the row titles, and its rows."""
+    """A table: title, column headers (the first one is that of the row titles) and rows."""
 
     title: str
     header: tuple[str, ...]
@@ -34,16 +34,16 @@ class TextTable:
 
 
 def difference_cell(difference: Difference | None) -> Cell:
-    """A difference with its interval below it; `-` where it is not known."""
+    """Cell of a difference with its interval; `-` if it is not known."""
     if difference is None:
         return Cell("-")
     return Cell(difference.text, difference.interval_text, difference.verdict)
 
 
 def print_table(table: TextTable, console: Console) -> None:
-    """Print a table; one that is wider than the console is printed in several blocks of columns."""
+    """Print a table; a table wider than the console is split into several blocks of columns."""
     widths = [_width(table, column) for column in range(len(table.header))]
-    # long titles are broken into two lines before the columns are
+    # long row titles wrap to two lines before columns are moved to another block
     titles = max(min(widths[0], _NARROWEST_TITLES), min(widths[0], console.width - sum(widths[1:]) - len(widths)))
     title: str | None = table.title
     for block in _blocks(widths, console.width - titles - 1):
@@ -64,7 +64,7 @@ def _width(table: TextTable, column: int) -> int:
 
 
 def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
-    """Share the columns after the first out to blocks of at most `room` characters, a column at least."""
+    """Distribute the columns after the first to blocks of at most `room` characters, with at least one column each."""
     block: list[int] = []
     used = 0
     for column in range(1, len(widths)):
@@ -82,7 +82,7 @@ def _marked(cell: Cell) -> str:
 
 
 def markdown_table(table: TextTable) -> list[str]:
-    """Lines of a table in Markdown; bold differences are those whose interval excludes 0."""
+    """Format a table as Markdown lines; differences whose interval excludes 0 are bold."""
     lines = [f"**{table.title}**", "", _line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
     return [*lines, *(_line([_in_markdown(cell) for cell in row]) for row in table.rows)]
 

@@ -1,1 +1,1 @@
-"""Studies: arms x seeds, trained and compared with intervals."""
+"""Studies: several arms trained with several seeds, compared with confidence intervals."""

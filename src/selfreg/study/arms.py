@@ -1,4 +1,4 @@
-"""The arms of a study: what they are called, and the configuration that each one trains."""
+"""The arms of a study: their names and configurations."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,18 @@ from typing import get_args
 
 from selfreg.config import Arm, Config, load_config
 
-# keys of `data` that say what is measured on: arms that differ in them cannot be paired image by image
+# keys of `data` that determine the evaluated images: arms that differ in them cannot be compared image by image
 _MEASURED_ON = ("kind", "root", "val_split", "options")
 
 
 @dataclass(frozen=True)
 class StudyArm:
-    """One arm: its name, and what it changes in the study's configuration, as `section.key=value`."""
+    """One arm of a study.
+
+    Attributes:
+        name: Name in tables.
+        overrides: Changes to the study's configuration, as `section.key=value`.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -26,11 +31,19 @@ class StudyArm:
 
 
 def parse_arms(text: str) -> tuple[StudyArm, ...]:
-    """Read `base,mea,NAME:key=value,key=value,...`; `base`, where it is there, comes first.
+    """Parse `base,mea,NAME:key=value,key=value,...`.
 
-    A plain name is an arm of `method.arm`. `NAME:` begins an arm of one's own and is followed
-    by the keys that it changes; the next piece without `=` is another arm. Commas within brackets belong to a value.
-    Raises ValueError for an arm that is unknown, without keys, or there twice.
+    A plain name is a value of `method.arm`. `NAME:` starts a custom arm and is followed by the keys that it changes;
+    the next piece without `=` starts another arm. Commas within brackets belong to a value.
+
+    Args:
+        text: The list of arms.
+
+    Returns:
+        The arms; `base` is first if it is among them.
+
+    Raises:
+        ValueError: If an arm is unknown, has no keys, or occurs twice.
     """
     arms: list[StudyArm] = []
     known = get_args(Arm)
@@ -38,11 +51,11 @@ def parse_arms(text: str) -> tuple[StudyArm, ...]:
         name, colon, rest = piece.partition(":")
         if colon and "=" not in name:
             if name in known:
-                raise ValueError(f"--arms {piece}: {name} is an arm already; give yours a name of its own")
+                raise ValueError(f"--arms {piece}: {name} is a predefined arm; choose another name")
             arms.append(StudyArm(name.strip(), (rest.strip(),)))
         elif "=" in piece:
             if not arms or arms[-1].name in known:
-                raise ValueError(f"--arms {piece}: belongs to no arm; write NAME:{piece}")
+                raise ValueError(f"--arms {piece}: does not belong to an arm; write NAME:{piece}")
             arms[-1] = StudyArm(arms[-1].name, (*arms[-1].overrides, piece))
         elif piece in known:
             arms.append(StudyArm(piece, (f"method.arm={piece}",)))
@@ -67,9 +80,10 @@ def _check(arms: Sequence[StudyArm]) -> None:
 
 
 def load_arm(path: Path, overrides: Sequence[str], arm: StudyArm) -> Config:
-    """An arm's configuration, with the study's own seed.
+    """Load the configuration of an arm, with the study's seed.
 
-    Raises ValueError as `load_config` does, and where the arm would be measured on other data than the study.
+    Raises:
+        ValueError: As `load_config`, or if the arm would be evaluated on other data than the study.
     """
     study, config = load_config(path, overrides), load_config(path, [*overrides, *arm.overrides])
     for key in _MEASURED_ON:

@@ -1,4 +1,4 @@
-"""How far two arms of a study lie apart, and how sure that is: paired by seed and image, Student's t over seeds."""
+"""Differences between two arms of a study, paired by seed and image, with Student's t intervals over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from selfreg.evaluation.scores import Floats
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """One arm minus a control in one measure, in its unit: the mean over `seeds` and its 95 % interval."""
+    """Difference of an arm and a control in one measure, in its unit: mean over `seeds` and 95 % interval."""
 
     value: float
     low: float
@@ -23,29 +23,35 @@ class PairedDifference:
     seeds: tuple[int, ...]
 
     def verdict(self, higher_is_better: bool) -> Verdict:
-        """ "better", "worse" or "not distinguishable" (from zero)."""
+        """ "better", "worse" or "not distinguishable" from zero."""
         return verdict_of(self.low, self.high, higher_is_better)
 
 
 def paired_difference(arm: Mapping[int, Floats], control: Mapping[int, Floats]) -> PairedDifference | None:
-    """The difference of one measure between two arms, from what `resampled_scores` gave for each seed of both.
+    """Compute the difference of two arms in one measure.
 
-    Only seeds that both arms have are used: within a seed, both start from the same weights and see the same crops,
-    and all are measured on the same resamples of the images. With S seeds, D the mean over seeds of the differences,
+    Only seeds that both arms have are used: within a seed, both start from the same weights and see the same crops, and
+    all are evaluated on the same resamples of the images. With S seeds and D the mean over seeds of the differences,
+    the interval is
 
-        D +- t * sqrt(V_seeds + V_images),
+        D +- t * sqrt(V_seeds + V_images).
 
-    V_seeds the variance of the seeds' differences (n - 1) over S, V_images the variance of D over the resamples, t the
-    97.5 % quantile of Student's t with Satterthwaite's degrees of freedom, S - 1 for V_seeds and images - 1, taken as
-    unlimited, for V_images. What differs by seed and image at once is in both variances, so the interval errs on the
-    wide side. With one seed the images alone are drawn, and the ends are percentiles: the interval says nothing about
-    another training.
+    V_seeds is the variance of the seeds' differences (n - 1) divided by S, V_images the variance of D over the
+    resamples, and t the 97.5 % quantile of Student's t with Satterthwaite's degrees of freedom: S - 1 for V_seeds;
+    images - 1, treated as infinite, for V_images. An interaction of seed and image contributes to both variances, so
+    the interval is conservative. With one seed only the images are resampled and the interval consists of percentiles;
+    it does not cover another training.
 
-    In simulated studies (`benchmarks/coverage.py`) such intervals held the truth in 94 to 95 % with two to ten seeds,
-    whether seeds, images or both made the noise. A bootstrap over few seeds does not: it held it in 47 % of studies
-    with two seeds and 76 % with three where the seeds alone differed.
+    In simulated studies (`benchmarks/coverage.py`) the coverage of these intervals was 94 to 95 % with two to ten
+    seeds, for noise from seeds, images or both. A bootstrap over few seeds covers much less: 47 % with two seeds and 76
+    % with three if only the seeds differ.
 
-    None where no seed is common, or where the measure is defined in none.
+    Args:
+        arm: Output of `resampled_scores` by seed.
+        control: The same for the control.
+
+    Returns:
+        None if the arms have no seed in common, or the measure is not defined for any of them.
     """
     seeds = tuple(
         each for each in sorted(arm.keys() & control.keys()) if not np.isnan([arm[each][0], control[each][0]]).any()
@@ -63,7 +69,7 @@ def paired_difference(arm: Mapping[int, Floats], control: Mapping[int, Floats]) 
 
 
 def _half_width(of_seeds: float, of_images: float, num_seeds: int) -> float:
-    """t times the root of both variances; Satterthwaite's degrees of freedom."""
+    """t times the root of the summed variances, with Satterthwaite's degrees of freedom."""
     if of_seeds + of_images == 0:
         return 0.0
     if of_seeds == 0:
@@ -78,17 +84,17 @@ def _variance(resampled: Floats) -> float:
 
 
 def coverage_of(num_seeds: int) -> str:
-    """What the intervals cover, in words for readers."""
+    """Describe what the intervals cover."""
     if num_seeds == 1:
-        return "Intervals: 95 %, paired, images alone resampled 1,000 times: one seed says nothing of another training."
+        return "Intervals: 95 %, paired, images alone resampled 1,000 times; one seed cannot show how trainings differ."
     return (
         "Intervals: 95 %, paired, Student's t over seeds and images together (images resampled 1,000 times); "
-        "two or three seeds make them wide."
+        "with two or three seeds they are wide."
     )
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean, and standard deviation (n - 1) where there are two values or more; None where there are too few."""
+    """Mean, and standard deviation (n - 1) of two values or more; None if there are too few values."""
     known: Any = np.array([value for value in values if value is not None and np.isfinite(value)])
     if len(known) == 0:
         return None, None

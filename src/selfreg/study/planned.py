@@ -1,4 +1,4 @@
-"""A run of a study: its files, and the claim that lets several processes share one study folder."""
+"""The files of a run of a study, and the claim that lets several processes share one study folder."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class PlannedRun:
     """A run to be trained.
 
     Attributes:
-        name: Name for people.
+        name: Name in messages.
         folder: Folder of the run.
         config_path: Configuration of its arm.
         seed: Seed that overrides the one of the configuration.
@@ -28,22 +28,22 @@ class PlannedRun:
 
     @property
     def log_path(self) -> Path:
-        """What the training process printed."""
+        """Output of the training process."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def scores_path(self) -> Path:
-        """What was measured once training had ended."""
+        """Scores computed after training."""
         return self.folder.with_name(f"{self.folder.name}.npz")
 
     @property
     def finished(self) -> bool:
-        """Whether training has ended."""
+        """Whether training has finished."""
         return Run.exists(self.folder) and Run.open(self.folder).summary() is not None
 
     @property
     def busy(self) -> bool:
-        """Whether some process trains into the folder now, be it one whose study was killed."""
+        """Whether a process is training in the folder, which may have outlived its study."""
         if not Run.exists(self.folder):
             return False
         try:
@@ -53,11 +53,11 @@ class PlannedRun:
             return True
 
     def claim(self) -> ExitStack | None:
-        """Take the run for this process.
+        """Claim the run for this process.
 
         Returns:
-            What holds the claim until it is closed, or None where another process has the run. The operating system
-            ends the claim of a process that was killed.
+            A context that holds the claim until it is closed, or None if another process has the run. The operating
+            system releases the claim of a process that was killed.
         """
         held = ExitStack()
         try:
@@ -70,11 +70,11 @@ class PlannedRun:
         return held
 
     def note_failure(self, words: str) -> None:
-        """Leave word of a failed training for the other processes of the study."""
+        """Record a failed training for the other processes of the study."""
         write_text(self._failure_path, f"{uuid4().hex}\n{words}\n")
 
     def failure(self) -> tuple[str, str] | None:
-        """What `note_failure` left last: a mark that is new for each failure, and the words."""
+        """The last record of `note_failure`: an identifier that is new for each failure, and the message."""
         try:
             mark, _, words = read_end(self._failure_path).strip().partition("\n")
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a study has measured: every arm's scores and their differences to the controls."""
+"""Results of a study: the scores of every arm and their differences to the controls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from selfreg.study.intervals import PairedDifference, coverage_of, mean_and_spre
 
 @dataclass(frozen=True, eq=False)
 class ArmResult:
-    """One arm.
+    """Results of one arm.
 
     Attributes:
-        arm: Its name and overrides.
-        scores: By seed and measure, see `resampled_scores`.
-        seconds: Training time of its uninterrupted runs, by seed.
+        arm: Name and overrides.
+        scores: Output of `resampled_scores`, by seed and measure.
+        seconds: Training time by seed, of uninterrupted runs only.
         curve: Validation mIoU by epoch, mean over seeds.
-        miou_by_depth: Validation mIoU of every exit after the last epoch, shallow to deep, the own output last, mean
-            over seeds; empty for an arm without exits.
+        miou_by_depth: Validation mIoU of every exit after the last epoch, from shallow to deep, the network's output
+            last, mean over seeds; empty for an arm without exits.
     """
 
     arm: StudyArm
@@ -36,19 +36,19 @@ class ArmResult:
     miou_by_depth: tuple[float, ...] = ()
 
     def value(self, measure: str, seed: int) -> float | None:
-        """One measure of one run on the whole split; None where the run is missing or the measure not defined."""
+        """One measure of one run on the whole split; None if the run is missing or the measure is not defined."""
         found = self.scores.get(seed, {}).get(measure)
         return None if found is None or np.isnan(found[0]) else float(found[0])
 
     def class_value(self, measure: str, seed: int, index: int) -> float | None:
-        """One measure of one class; None where the run is missing or the measure not defined."""
+        """One measure of one class; None if the run is missing or the measure is not defined."""
         found = self.scores.get(seed, {}).get(measure)
         return None if found is None or np.isnan(found[0, index]) else float(found[0, index])
 
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """A study that has been measured; the first arm is the base, or what stands for it."""
+    """Results of a study; the first arm is the base or takes its place."""
 
     config: Config
     num_images: int
@@ -59,7 +59,7 @@ class StudyResult:
 
     @cached_property
     def differences(self) -> dict[str, dict[str, dict[str, PairedDifference]]]:
-        """By control (the first arm, and mea for those after it), arm and measure; what is not known is left out."""
+        """Differences by control (the first arm, and `mea` for the arms after it), arm and measure, if known."""
         controls = [result for index, result in enumerate(self.arms) if index == 0 or result.arm.name == "mea"]
         return {
             control.arm.name: {
@@ -76,7 +76,7 @@ class StudyResult:
 
     @cached_property
     def class_differences(self) -> dict[str, list[list[PairedDifference | None] | None]]:
-        """By control, for each arm the differences of its classes' IoU; None for an arm not held against it."""
+        """Differences of the classes' IoU for each arm, by control; None for an arm that is not compared with it."""
         by_name = {result.arm.name: result for result in self.arms}
         classes = range(len(self.class_names))
         return {
@@ -91,19 +91,19 @@ class StudyResult:
 
     @property
     def coverage(self) -> str:
-        """What the intervals cover, in words; where arms have different seeds in common, said for the fewest."""
+        """Description of what the intervals cover, for the pair of arms with the fewest common seeds."""
         pairs = [entry for by_arm in self.differences.values() for each in by_arm.values() for entry in each.values()]
         return coverage_of(min((len(entry.seeds) for entry in pairs), default=len(self.seeds)))
 
     def relative_cost(self, result: ArmResult) -> float | None:
-        """Median training time of an arm over that of the first arm; None where either has no uncut run."""
+        """Median training time of an arm divided by that of the first arm; None if either has no uninterrupted run."""
         base = self.arms[0].seconds
         if not result.seconds or not base or not median(base.values()):
             return None
         return median(result.seconds.values()) / median(base.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data, shares as fractions of one."""
+        """All results as plain data; percentages as fractions."""
         arms = {result.arm.name: self._arm_json(result) for result in self.arms}
         differences = {
             control: {

@@ -1,4 +1,4 @@
-"""Training many runs, each in a process of its own, a few at a time."""
+"""Training of many runs, each in a separate process, several at a time."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ _SECONDS_BETWEEN_CLAIMS = 1.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where one run at a time computes: further overrides and environment variables of its process."""
+    """A GPU or a share of the cores for one run at a time: overrides and environment variables of its process."""
 
     overrides: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -43,12 +43,15 @@ class _Started:
 
 
 def find_places(config: Config, jobs: int) -> list[Place]:
-    """One place for each of `jobs` runs at a time: a GPU each, or an equal share of the cores.
+    """Choose a place for each of `jobs` simultaneous runs: one GPU each, or an equal share of the cores.
 
-    More jobs than GPUs share them in turn. Raises ValueError for runs side by side that use several devices each.
+    If there are more jobs than GPUs, several jobs share a GPU.
+
+    Raises:
+        ValueError: If `jobs` is below 1, or simultaneous runs would use several devices each.
     """
     if jobs < 1:
-        raise ValueError(f"--jobs {jobs}: at least one")
+        raise ValueError(f"--jobs {jobs}: give at least 1")
     training = config.training
     if training.devices != 1 or training.num_nodes != 1:
         if jobs > 1:
@@ -72,20 +75,20 @@ def _visible_gpus() -> list[str]:
 
 
 def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Console) -> dict[str, str]:
-    """Train the runs that have not ended yet, one per place at a time, and wait until all have ended.
+    """Train the runs that have not finished, one per place at a time, and wait until all have ended.
 
-    Other processes may work on the same runs: each run is claimed before it is trained, one that another process has
-    is waited for, and one whose process was killed is taken up from its last finished epoch. An interruption ends the
-    runs in progress of this process.
+    Other processes may work on the same runs. Each run is claimed before it is trained; runs of other processes are
+    waited for, and the run of a process that was killed is resumed from its last finished epoch. An interruption also
+    ends the runs of this process that are in progress.
 
     Args:
         runs: All runs, in the order in which to start them.
-        places: Where runs compute, one at a time each.
+        places: Where runs are computed, one run at a time each.
         console: Where progress is shown.
 
     Returns:
-        The last words of each failed run by its name. A failed run does not stop the others, and is not tried again by
-        the processes that were at work when it failed.
+        The last line of output of each failed run, by its name. A failed run does not stop the others. Processes that
+        were at work when it failed do not try it again.
     """
     queue = _Queue(runs)
     free, started = list(places), list[_Started]()
@@ -107,7 +110,7 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Cons
                     durations.append(seconds)
                     progress.console.print(f"{escape(each.run.name)}: trained in {_clock(seconds)}")
                 elif each.run.busy:
-                    # a training that outlived its killed study had just begun
+                    # a training process of a killed study is still at work on this run
                     queue.waiting.append(each.run)
                 else:
                     words = queue.fail(each.run, _last_words(each))
@@ -131,17 +134,17 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Cons
 
 
 class _Queue:
-    """The runs that are still to be trained, by this process or by another one."""
+    """The runs that still have to be trained, by this process or another one."""
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self.waiting = [run for run in runs if not run.finished]
         self.failures: dict[str, str] = {}
-        # failures of earlier commands: those runs are tried again
+        # failures of earlier commands; these runs are tried again
         self._known = {run.name: run.failure() for run in self.waiting}
         self._next_claim = 0.0
 
     def drop_ended(self) -> list[tuple[PlannedRun, str | None]]:
-        """Drop the runs that other processes have ended; return them, those that failed with their last words."""
+        """Remove and return the runs that other processes have ended, failed ones with their last line of output."""
         ended: list[tuple[PlannedRun, str | None]] = []
         for run in list(self.waiting):
             failure = run.failure()
@@ -156,7 +159,7 @@ class _Queue:
         return ended
 
     def claim(self) -> tuple[PlannedRun, ExitStack] | None:
-        """Take the first run that no other process has."""
+        """Claim the first run that no other process has."""
         if time.monotonic() < self._next_claim:
             return None
         for run in self.waiting:
@@ -173,7 +176,7 @@ class _Queue:
         return None
 
     def fail(self, run: PlannedRun, words: str) -> str:
-        """Note the failure of a run of this process."""
+        """Record the failure of a run of this process."""
         run.note_failure(words)
         self.failures[run.name] = words
         return words
@@ -240,7 +243,7 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def _ended_together(started: list[_Started]) -> Iterator[None]:
-    """End the runs in progress with this process, also when it receives SIGTERM."""
+    """Terminate the runs in progress together with this process, also on SIGTERM."""
     try:
         with interruptible():
             yield

@@ -1,4 +1,4 @@
-"""The scores of a study's runs, measured once and kept beside each run."""
+"""The scores of a study's runs, computed once and stored next to each run."""
 
 import hashlib
 import io
@@ -17,24 +17,25 @@ from selfreg.seals import digest_of_array, is_sealed, seal
 from selfreg.study.planned import PlannedRun
 
 _SEAL_LENGTH = 64
-# an .npz is a ZIP archive: it ends with the length of its comment, two bytes, and the comment
+# an .npz file is a ZIP archive, which ends with a comment and, before it, the comment's length in two bytes
 _NO_COMMENT, _SEAL_COMMENT = (0).to_bytes(2, "little"), _SEAL_LENGTH.to_bytes(2, "little")
 
 
 def kept_scores(planned: PlannedRun, run: Run, source: Source, data: str) -> dict[str, Floats]:
-    """The resampled scores of a finished run, from `OUT/ARM/seed-S.npz` if that file is right.
+    """Return the resampled scores of a finished run, from `OUT/ARM/seed-S.npz` if that file is valid.
 
-    The file carries a seal (see `selfreg.seals`) over the version, the weights, the configuration, the images, the
-    masks and its own content; otherwise the run is predicted and scored again, and the file is replaced.
+    The file contains a seal (see `selfreg.seals`) over the version, the weights, the configuration, the images, the
+    masks and its own content. If the seal does not match, the run is predicted and scored again and the file is
+    replaced.
 
     Args:
-        planned: Where the scores are kept.
+        planned: Where the scores are stored.
         run: The finished run.
         source: The validation split.
         data: `digest_of_source(source)`.
 
     Returns:
-        As `resampled_scores` gives them.
+        Scores as from `resampled_scores`.
     """
     config = run.config()
     source = in_class_order(source, run.info().class_names, f"{run.folder}: the run")
@@ -66,7 +67,7 @@ def _read(planned: PlannedRun, inputs: str, data: str) -> dict[str, Floats] | No
         return None
     content = read_bytes(planned.scores_path, SCORES_LIMIT)
     archive, found = content[: -_SEAL_LENGTH - 2] + _NO_COMMENT, content[-_SEAL_LENGTH:].decode("latin-1")
-    # nothing is unpacked before the seal has been checked
+    # check the seal before anything is unpacked
     if not is_sealed(found, inputs, data, archive):
         return None
     with np.load(io.BytesIO(archive), allow_pickle=False) as file:

@@ -1,9 +1,9 @@
-"""`selfreg study`: arms times seeds, trained, measured, and held against the base and against MEA alone.
+"""`selfreg study`: train arms with several seeds, evaluate them, and compare them with the base and with `mea`.
 
 DIR/ARM/arm.yaml       the arm's whole configuration
-DIR/ARM/seed-S/        a run like any other
-DIR/ARM/seed-S.log     what its process printed
-DIR/ARM/.seed-S.claim  held by the process that trains or measures the run
+DIR/ARM/seed-S/        an ordinary run
+DIR/ARM/seed-S.log     output of its process
+DIR/ARM/.seed-S.claim  locked by the process that trains or evaluates the run
 DIR/study.json, study.md, index.html
 """
 
@@ -45,31 +45,31 @@ def run_study(
     html: Path | None = None,
     as_json: bool = False,
 ) -> bool:
-    """Train every arm with every seed, measure the runs, print and write the tables.
+    """Train every arm with every seed, evaluate the runs, print and write the tables.
 
-    Seeds count up from the configuration's own. A study that was cut off, or is to have more arms or seeds, goes on:
-    runs that have ended are kept. Several processes, on several machines, may run the same study in one folder: each
-    run is trained by one of them, and all of them write the same tables when every run has ended.
+    Seeds count up from the one of the configuration. Runs that have finished are kept, so an interrupted study
+    continues and arms or seeds can be added. Several processes on several machines may run the same study in one
+    folder: each run is trained by one of them, and all of them write the same tables when every run has ended.
 
     Args:
         config_path: The study's configuration.
-        folder: Where the study is kept.
-        arms: Arms as `parse_arms` reads them.
+        folder: Folder of the study.
+        arms: Arms as in `parse_arms`.
         seeds: Number of trainings of each arm.
         overrides: `section.key=value`, for all arms.
-        jobs: Runs at a time.
-        html: Where the page goes; `folder/index.html` if not given.
+        jobs: Number of simultaneous runs.
+        html: Path of the page; `folder/index.html` by default.
         as_json: Print the numbers as JSON, and the tables to the standard error.
 
     Returns:
         False if a run failed.
 
     Raises:
-        ValueError: Before anything is trained, for a configuration other than that with which the runs in `folder`
-            were started, or that another process is training now.
+        ValueError: Before anything is trained, if the configuration differs from the one with which the runs in
+            `folder` were started, or with which another process is training now.
     """
     if seeds < 1:
-        raise ValueError(f"--seeds {seeds}: at least one")
+        raise ValueError(f"--seeds {seeds}: give at least 1")
     study = load_config(config_path, overrides)
     parsed = parse_arms(arms)
     configs = {arm: load_arm(config_path, overrides, arm) for arm in parsed}
@@ -78,7 +78,7 @@ def run_study(
     places = find_places(study, jobs)
     planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
     console = Console(stderr=as_json)
-    # seed by seed, so that a study cut off has whole pairs
+    # seed by seed, so that an interrupted study has complete pairs
     order = [planned[arm][index] for index in range(seeds) for arm in parsed]
     with output_folder(folder):
         _write_configs(planned, configs)
@@ -96,12 +96,12 @@ def _open(study: Config) -> Source:
     open_training_split(study)
     source = open_split(study, study.data.val_split)
     if len(source) < 2:
-        raise ValueError(f"data.val_split {study.data.val_split}: holds one image; intervals need two or more")
+        raise ValueError(f"data.val_split {study.data.val_split}: has one image, but intervals need two or more")
     return source
 
 
 def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
-    # the trainer refuses other configurations too, but only once earlier runs have cost their time
+    # the trainer rejects other configurations too, but only after earlier runs have been trained
     from selfreg.training.resuming import refuse_other_config
 
     planned = PlannedRun(
@@ -116,7 +116,7 @@ def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
 
 
 def _write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Mapping[StudyArm, Config]) -> None:
-    """Write each arm's configuration; refuse to replace one that another process is training with."""
+    """Write each arm's configuration, unless another process is training with a different one."""
     for arm, runs in planned.items():
         path, text = runs[0].config_path, dump_config(configs[arm])
         if path.exists() and read_text(path, errors="replace") != text:
@@ -130,7 +130,7 @@ def _write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Ma
 
 
 def _measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun, dict[str, Floats]]:
-    """Predict (where not done yet) and score the runs that have ended; each is left to the process that has it."""
+    """Predict (if needed) and score the runs that have ended; runs claimed by another process are left to it."""
     scores = {}
     data = digest_of_source(source)
     todo = [run for run in runs if run.finished]
@@ -142,7 +142,7 @@ def _measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun,
                 held_elsewhere.append(run)
                 continue
             with held:
-                # its network is that of the study's own configuration
+                # its network comes from the study's configuration
                 scores[run] = kept_scores(run, Run.open(run.folder, allow_code=True), source, data)
         if held_elsewhere:
             time.sleep(_SECONDS_BETWEEN_CLAIMS)

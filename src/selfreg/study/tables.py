@@ -1,4 +1,4 @@
-"""A study as tables on the terminal and in Markdown, as a page, and in words."""
+"""The results of a study as terminal and Markdown tables, as a page, and as sentences."""
 
 from statistics import median
 
@@ -21,7 +21,7 @@ from selfreg.study.results import ArmResult, StudyResult
 
 
 def make_tables(result: StudyResult) -> list[TextTable]:
-    """Means with spread and cost, then the differences to each control; rows are measures, columns arms."""
+    """Make a table of means, standard deviations and cost, then one of differences per control; columns are arms."""
     arms = result.arms
     means = [(Cell("seeds"), *(Cell(str(len(each.scores))) for each in arms))]
     means += [(_title(measure), *(_mean_cell(result, each, measure) for each in arms)) for measure in HEADLINES]
@@ -63,7 +63,7 @@ def _difference(entries: dict[str, PairedDifference], measure: Measure) -> Diffe
 
 
 def verdicts(result: StudyResult) -> dict[str, dict[str, str]]:
-    """By control and arm one sentence: in what the arm is better and worse than the control."""
+    """One sentence by control and arm: in which measures the arm is better and worse than the control."""
     sentences: dict[str, dict[str, str]] = {}
     for control, by_arm in result.differences.items():
         sentences[control] = {}
@@ -73,23 +73,23 @@ def verdicts(result: StudyResult) -> dict[str, dict[str, str]]:
                 seeds = max(len(entries[each.measure.key].seeds) for each in known)
                 words = f"({seeds} seed{'s' * (seeds > 1)}): {verdict_in_words(known)}."
             else:
-                words = ": no seed has both, so nothing can be said."
+                words = ": no seed was trained for both, so they cannot be compared."
             sentences[control][arm] = f"{arm} against {control} {words}".replace(" : ", ": ")
     return sentences
 
 
 def in_words(result: StudyResult) -> list[str]:
-    """The verdict on each arm and control, then the small print."""
+    """The verdict for each arm and control, then remarks on the intervals and on failed runs."""
     return [*(words for by_arm in verdicts(result).values() for words in by_arm.values()), *_small_print(result)]
 
 
 def _small_print(result: StudyResult) -> list[str]:
-    failed = (f"The run {name} failed and is left out: {words}" for name, words in result.failures.items())
+    failed = (f"The run {name} failed and is not included: {words}" for name, words in result.failures.items())
     return [result.coverage, *failed]
 
 
 def print_study(result: StudyResult, console: Console) -> None:
-    """Print all tables and the verdicts in words."""
+    """Print all tables and the verdicts."""
     for table in make_tables(result):
         print_table(table, console)
     for sentence in in_words(result):
@@ -97,16 +97,19 @@ def print_study(result: StudyResult, console: Console) -> None:
 
 
 def markdown(result: StudyResult, command: str) -> str:
-    """The tables and the verdicts in Markdown; bold differences are those whose interval excludes 0."""
+    """Format the tables and the verdicts as Markdown; differences whose interval excludes 0 are bold."""
     lines = ["# Study", "", f"`{command}`", ""]
     for table in make_tables(result):
         lines += [*markdown_table(table), ""]
-    lines += ["Rates, IoU and accuracy in percent, their differences in points; ↑ higher, ↓ lower is better. ", ""]
+    lines += [
+        "Rates, IoU and accuracy in percent, differences in percentage points; ↑ higher, ↓ lower is better.",
+        "",
+    ]
     return "\n".join(lines + [f"- {sentence}" for sentence in in_words(result)]) + "\n"
 
 
 def study_page(result: StudyResult, command: str) -> StudyPage:
-    """The page: verdicts, measures with their seeds and differences, training time, classes, val mIoU by epoch."""
+    """Make the page: verdicts, measures with seeds and differences, training time, classes, curves."""
     config = result.config
     arms = [each.arm.name for each in result.arms]
     return StudyPage(
@@ -174,5 +177,5 @@ def _page_curves(result: StudyResult) -> list[Curve]:
         arm.arm.name: tuple(100 * arm.curve[epoch] if epoch in arm.curve else None for epoch in epochs)
         for arm in result.arms
     }
-    title = "mIoU while training, mean over seeds"
+    title = "validation mIoU by epoch, mean over seeds"
     return [Curve(title, "epoch", "mIoU, %", tuple(float(epoch + 1) for epoch in epochs), lines)]

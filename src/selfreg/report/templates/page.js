@@ -90,7 +90,7 @@
   });
   find("#only")?.addEventListener("click", () => { only = null; choose(); });
 
-  // ---- another pair of runs: changes, directions and the pictures that change places follow it
+  // ---- another pair of runs: update changes, directions and the pictures that can be swapped
   let pairs = false;
   document.addEventListener("pair", ({ detail }) => {
     pair = detail;

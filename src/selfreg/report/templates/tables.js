@@ -12,7 +12,7 @@
     return made;
   }
 
-  // ---- the confusion matrix: cells are made here, since a page holds one for each run and unit
+  // ---- the confusion matrix: its cells are made here, since a page has one matrix for each run and unit
   const confusion = read("#confusion-data");
   if (confusion) {
     const form = find("#confusion form");
@@ -40,7 +40,7 @@
           made.dataset.predicted = predicted;
           const [a, b] = [confusion.classes[label], confusion.classes[predicted]];
           const part = total ? `${(100 * share).toFixed(1)} % of the label, ${thousands.format(count)} pixels` : "absent from the labels";
-          made.title = label === predicted ? `${a} predicted right: ${part}` : `${a} taken for ${b}: ${part}`;
+          made.title = label === predicted ? `${a} predicted correctly: ${part}` : `${a} predicted as ${b}: ${part}`;
         });
       });
     };
@@ -50,7 +50,7 @@
     table.addEventListener("click", (event) => {
       const { label, predicted } = event.target.dataset;
       if (label === undefined || label === predicted) return;
-      only(`${confusion.classes[label]} taken for ${confusion.classes[predicted]}`, (card) => card.class === label && card.wrong === predicted);
+      only(`${confusion.classes[label]} predicted as ${confusion.classes[predicted]}`, (card) => card.class === label && card.wrong === predicted);
     });
     draw();
   }
@@ -62,7 +62,7 @@
     const everything = find("#all-images");
     const runs = images.runs.map((name) => (images.runs.length > 1 ? `, ${name}` : ""));
     const columns = [["image", (row) => row[0]]];
-    [["right, %", 1], ["objects and parts missed", 2], ["objects invented", 3]].forEach(([title, index]) => {
+    [["correct pixels, %", 1], ["objects and parts missed", 2], ["objects invented", 3]].forEach(([title, index]) => {
       runs.forEach((name, run) => columns.push([title + name, (row) => row[index][run]]));
     });
     let sorted = 1;
