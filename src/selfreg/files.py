@@ -246,13 +246,13 @@ def read_json(path: Path, limit: int = CONFIGURATION_LIMIT) -> dict[str, Any]:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no valid JSON ({one_line(error)}); save it as UTF-8") from None
+        raise ValueError(f"{path}: invalid JSON ({one_line(error)}); save it as UTF-8") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         content = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no valid JSON ({one_line(error)}); fix it at that position") from None
+        raise ValueError(f"{path}: invalid JSON ({one_line(error)}); fix it at that position") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; it must be an object, {{...}}")
     return content

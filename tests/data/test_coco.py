@@ -108,7 +108,7 @@ def test_a_category_that_is_the_background_is_no_object(tmp_path: Path, name: st
 MALFORMED: dict[str, tuple[Any, str]] = {
     "too few runs": ({"counts": [3, 2], "size": [HEIGHT, WIDTH]}, "run lengths that do not fill 60 x 40 pixels"),
     "too many runs": ({"counts": [0, 10**6], "size": [HEIGHT, WIDTH]}, "run lengths that do not fill"),
-    "halves of pixels": ({"counts": [0.5, 2399.5], "size": [HEIGHT, WIDTH]}, "not whole numbers"),
+    "halves of pixels": ({"counts": [0.5, 2399.5], "size": [HEIGHT, WIDTH]}, "not integers"),
     "of another size": ({"counts": [2400], "size": [60, 40]}, "run lengths of size [60, 40]"),
     "without a size": ({"counts": [2400]}, "run lengths of size None"),
     "text that breaks off": ({"counts": "abc", "size": [HEIGHT, WIDTH]}, "cannot be decoded"),

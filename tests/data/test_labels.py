@@ -102,5 +102,5 @@ def test_missing_or_broken_json_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         read_labels(tmp_path / "labels.json")
     (tmp_path / "labels.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match="no valid JSON"):
+    with pytest.raises(ValueError, match="invalid JSON"):
         read_labels(tmp_path / "labels.json")

@@ -58,7 +58,7 @@ def test_a_list_of_trainaug_that_overlaps_val_is_refused(tmp_path: Path) -> None
     layouts.write_voc(tmp_path)
     path = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainaug.txt"
     path.write_text("v1\nv3\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds 'v3' of val"):
+    with pytest.raises(ValueError, match="contains 'v3' of val"):
         open_source("voc", tmp_path, "trainaug")
 
 

@@ -37,7 +37,7 @@ def test_overlay_blends_classes_and_leaves_void_alone() -> None:
 
 
 def test_overlay_refuses_other_sizes_and_strengths() -> None:
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="the same size"):
         overlay(photograph(1), np.zeros((3, 3), np.uint8), palette())
     with pytest.raises(ValueError, match="alpha is 2"):
         overlay(photograph(1), label_map(1), palette(), 2)

@@ -1,4 +1,4 @@
-"""Image-mask pairs: reading, checking, transforming, loading."""
+"""Image-mask pairs: reading, checking, augmentation, loading."""
 
 from selfreg.data.class_order import check_same_classes, in_class_order, index_table
 from selfreg.data.folder import Folder

@@ -1,4 +1,4 @@
-"""Augmentations beside those of `TrainingTransform`: rotation, and code of people's own."""
+"""Augmentations in addition to `TrainingTransform`: rotation, and custom augmentations."""
 
 import importlib
 import random
@@ -18,12 +18,12 @@ from selfreg.data.source import Pair
 
 
 def draw_angle(rotation: float, seed: int) -> float:
-    """An angle in degrees, uniform in [-rotation, rotation], that depends on the seed alone."""
+    """Draw an angle in degrees, uniform in [-rotation, rotation]; it depends only on the seed."""
     return float(np.random.default_rng((seed, 1)).uniform(-rotation, rotation))
 
 
 def size_before_rotation(size: tuple[int, int], angle: float) -> tuple[int, int]:
-    """Size (height, width) of a crop that covers `size` wholly, before and after it is rotated by `angle` degrees."""
+    """Size (height, width) of the crop that still covers `size` after it is rotated by `angle` degrees."""
     across, along = abs(sin(radians(angle))), abs(cos(radians(angle)))
     height, width = size
     needed = ceil(height * along + width * across), ceil(height * across + width * along)
@@ -33,10 +33,10 @@ def size_before_rotation(size: tuple[int, int], angle: float) -> tuple[int, int]
 def rotate_crop(
     image: Tensor, mask: Tensor, confidence: Tensor | None, angle: float, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Rotate a crop about its centre and cut `size` out of the middle.
+    """Rotate a crop about its centre and cut the middle of the given size.
 
     Args:
-        image: float32 (C, h, w), normalised; interpolated bilinearly, 0 (the mean colour) outside.
+        image: Normalised, float32 (C, h, w); interpolated bilinearly, 0 (the mean colour) outside.
         mask: int64 (h, w); nearest neighbour, 255 outside.
         confidence: float32 (h, w) or None; nearest neighbour, 0 outside.
         angle: Degrees, counter-clockwise.
@@ -60,15 +60,18 @@ def rotate_crop(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """An augmentation of somebody's own, applied to image and mask together, before the crop is cut.
+    """A custom augmentation, applied to image and mask together before the crop.
 
-    `spec` is `package.module:factory`. `factory()` gives a callable that is called as
-    `augment(image=image, mask=mask)`, with image (H, W, C) and mask (H, W) uint8 (255: void), and returns a mapping
-    with an `image` and a `mask` of one size: for instance a `Compose` of albumentations. The random generators of
-    Python, numpy and torch are seeded before each call, so that a resumed run draws what the whole one drew.
+    `factory()` returns a callable, which is called as `augment(image=image, mask=mask)` with an image (H, W, C) and a
+    mask (H, W) uint8 (255: void). It returns a mapping with `image` and `mask` of equal size, like a `Compose` of
+    albumentations. The random generators of Python, numpy and torch are seeded before each call, so a resumed run draws
+    the same values as an uninterrupted one.
+
+    Attributes:
+        spec: `package.module:factory`.
 
     Raises:
-        ValueError: The code cannot be imported, or what it returns is no image with its mask.
+        ValueError: If the code cannot be imported, or does not return a valid image and mask.
     """
 
     spec: str

@@ -1,4 +1,4 @@
-"""Pixel values of 16 bits, or of other than three bands, as they lie in the file."""
+"""Pixel values of images with 16 bits per channel or a number of bands other than three."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from selfreg.input_files import PICTURE_LIMIT, check_file, read_start
 from selfreg.messages import one_line
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# bands that a mode of Pillow stands for; colours that are not RGB are converted to it
+# number of bands of each mode of Pillow; colours that are not RGB are converted to RGB
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
 # bands beyond the expected ones, such as transparency, that are read and dropped
 _MOST_BANDS = 4
@@ -20,7 +20,7 @@ _AS_THEY_ARE = ("RGB", "RGBA", "RGBX", "I;16", "I;16B", "I;16L")
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell a TIFF by its first bytes."""
+    """Whether a file is a TIFF, by its first bytes."""
     try:
         return read_start(path, 4) in _TIFF_STARTS
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Classes compared by name: a data set whose classes stand in another order than those of a network."""
+"""Class order: use a data set whose classes have another order than those of a network, by name."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from selfreg.data.source import HasConfidence, HasFiles, HasTags, HasUnreadFiles
 class ReorderedClasses:
     """A source whose class indices are renumbered to another order of the same class names.
 
-    Masks, tags and the palette are renumbered; images, ids, files and confidences are those of the source.
+    Masks, tags and the palette are renumbered; images, ids, files and confidences are unchanged.
 
     Args:
         source: Image-mask pairs.
-        class_names: The names of the source's classes in the wanted order.
+        class_names: Names of the source's classes in the new order.
     """
 
     def __init__(self, source: Source, class_names: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class ReorderedClasses:
         self.labels = Labels(tuple(class_names), IGNORE_INDEX, palette, background)
         self.ids: Sequence[str] = source.ids
         self.image_format = image_format_of(source)
-        # set only where the source has them: a source is asked for its abilities by these names
+        # set only if the source has them: the presence of these methods tells what a source supports
         if isinstance(source, HasFiles):
             self.files = source.files
         if isinstance(source, HasUnreadFiles):
@@ -65,18 +65,18 @@ def index_table(found: Sequence[str], wanted: Sequence[str]) -> NDArray[np.uint8
 
 
 def in_class_order(source: Source, class_names: Sequence[str], owner: str) -> Source:
-    """A source with its classes in the given order, compared by name.
+    """Return a source with its classes in the given order, compared by name.
 
     Args:
         source: Image-mask pairs.
-        class_names: The wanted names, in the wanted order.
-        owner: Who wants them, for the error message, such as "runs/camvid: the run".
+        class_names: Class names in the new order.
+        owner: What has these classes, for the error message, such as "runs/camvid: the run".
 
     Returns:
         `source` itself if the order is the same.
 
     Raises:
-        ValueError: If the names are not the same set.
+        ValueError: If the two sets of names differ.
     """
     found, wanted = tuple(source.labels.class_names), tuple(class_names)
     if found == wanted:
@@ -86,7 +86,7 @@ def in_class_order(source: Source, class_names: Sequence[str], owner: str) -> So
 
 
 def check_same_classes(found: Sequence[str], wanted: Sequence[str], owner: str) -> None:
-    """Raise ValueError, naming the differences, unless both hold the same class names in any order."""
+    """Raise ValueError, naming the differences, unless both have the same class names in any order."""
     missing = [name for name in wanted if name not in found]
     strange = [name for name in found if name not in wanted]
     if missing or strange:

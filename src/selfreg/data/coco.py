@@ -1,4 +1,4 @@
-"""MS-COCO as semantic segmentation: masks painted from the outlines of its instances, and tags."""
+"""MS-COCO as semantic segmentation: masks rendered from the outlines of instances, and image-level tags."""
 
 import json
 from collections import defaultdict
@@ -22,20 +22,20 @@ _UNEXPECTED = (KeyError, TypeError, AttributeError, OverflowError)
 
 
 class Coco:
-    """MS-COCO 2014 (or another year) with 81 classes: background and the 80 categories in the order of their ids.
+    """MS-COCO with 81 classes: background and the 80 categories in the order of their ids.
 
-    Layout: `annotations/instances_SPLITYEAR.json` and `SPLITYEAR/NAME.jpg`. No pixel is void. How masks are painted
-    when they are read: see `Instances`.
+    Layout: `annotations/instances_SPLITYEAR.json` and `SPLITYEAR/NAME.jpg`. No pixel is void. `Instances` describes how
+    masks are rendered.
 
     Args:
         root: Folder with `annotations` and the image folders.
-        split: "train" (82,783 images of 2014) or "val" (40,504).
-        year: Of the files' names.
-        tags_only: Weak supervision: paint no mask; `read` gives void throughout.
-        must_exist: Refuse missing images now.
+        split: "train" (82,783 images in 2014) or "val" (40,504).
+        year: Year in the file names.
+        tags_only: Weak supervision: `read` returns masks that are void throughout.
+        must_exist: Raise now if images are missing.
 
     Raises:
-        ValueError: The annotations or an image are missing, or the annotations are not COCO instances.
+        ValueError: If the annotations or an image are missing, or the annotations are not COCO instances.
     """
 
     def __init__(
@@ -64,37 +64,37 @@ class Coco:
         return len(self.ids)
 
     def read(self, index: int) -> Pair:
-        """Read the image at `index` and paint its mask.
+        """Read the image at `index` and render its mask.
 
         Raises:
-            ValueError: The image is missing or unreadable, or not of the size that the annotations give.
+            ValueError: If the image is missing or unreadable, or its size differs from the annotations.
         """
         if self._tags_only:
             pixels = read_image(self._images[index])
             return Pair(pixels, np.full(pixels.shape[:2], IGNORE_INDEX, dtype=np.uint8))
-        # the size is compared before a mask is allocated: it takes no memory to claim a billion pixels
+        # compare the size before allocating the mask, since a faulty file can claim any number of pixels
         claimed = np.broadcast_to(np.uint8(0), self._instances.size(index))
         image, _ = read_image_of_mask(self._images[index], claimed, self._instances.path)
         return Pair(image, self._instances.paint(index))
 
     def tags(self, index: int) -> NDArray[np.float32]:
-        """(81,) float32: 1 for each category with an instance or a crowd in the image; background is never a tag."""
+        """Tags of the image at `index`, (81,) float32: 1 for categories with an instance or crowd; never background."""
         tags = np.zeros(self.labels.num_classes, dtype=np.float32)
         tags[self._instances.classes_in(index)] = 1
         tags[0] = 0
         return tags
 
     def files(self, index: int) -> Files:
-        """The image at `index`; its mask lies in no file of its own."""
+        """The image file at `index`; masks have no files."""
         return Files(self._images[index], None)
 
 
 class Instances:
-    """The instances of one file of COCO's format, and the masks painted from them.
+    """Instances of a COCO file, and the masks rendered from them.
 
-    Crowds are painted first, then the instances from the largest area to the smallest, so that what is small is never
-    hidden; the area is that of the outline, whatever the file says. A pixel belongs to a polygon when its centre lies
-    within. The outlines are held in a few flat arrays, which the workers of a `DataLoader` share.
+    Crowds are drawn first, then instances from the largest to the smallest area, so small objects are never hidden. The
+    area is computed from the outline. A pixel belongs to a polygon if its centre lies inside. The outlines are stored
+    in a few flat arrays, which the workers of a `DataLoader` share.
 
     Args:
         path: JSON file with `images`, `categories` and `annotations`.
@@ -107,7 +107,7 @@ class Instances:
         ids: The same without suffixes.
 
     Raises:
-        ValueError: The file is missing or malformed; the message names the annotation at fault.
+        ValueError: If the file is missing or malformed; the message names the annotation.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,13 +119,13 @@ class Instances:
             self._store(content["annotations"], [image["id"] for image in _by_id(content["images"])], class_of)
         except _UNEXPECTED as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path}: no instances of COCO ({reason}): restore it from the archive") from error
+            raise ValueError(f"{path}: not a COCO instances file ({reason}): restore it from the archive") from error
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of the image at `index`, as the file says."""
+        """(height, width) of the image at `index`, according to the file."""
         return int(self._sizes[index][0]), int(self._sizes[index][1])
 
     def classes_in(self, index: int) -> list[int]:
@@ -133,10 +133,14 @@ class Instances:
         return sorted(set(self._class[self._first_entry[index] : self._first_entry[index + 1]].tolist()))
 
     def paint(self, index: int, unlabelled: int = 0) -> NDArray[np.uint8]:
-        """The mask of the image at `index`, (H, W) uint8; 0 is the background, `unlabelled` a pixel without instance.
+        """Render the mask of the image at `index`, (H, W) uint8.
+
+        Args:
+            index: Index of the image.
+            unlabelled: Value of pixels without an instance; 0 is the background.
 
         Raises:
-            ValueError: Run lengths do not fill the image.
+            ValueError: If run lengths do not fill the image.
         """
         height, width = self.size(index)
         mask = np.full((height, width), unlabelled, dtype=np.uint8)
@@ -160,7 +164,7 @@ class Instances:
         self.file_names = tuple(str(image["file_name"]) for image in images)
         outside = next((name for name in self.file_names if leads_out(name)), None)
         if outside is not None:
-            raise ValueError(f"{self.path}: {outside!r} is no name of an image: restore the file from the archive")
+            raise ValueError(f"{self.path}: {outside!r} is not a valid image name: restore the file from the archive")
         # the folders of a name are part of it: `a/0001.jpg` and `b/0001.jpg` are two images
         self.ids = tuple(str(PurePosixPath(name).with_suffix("")) for name in self.file_names)
         for what, values in (("id", [image["id"] for image in images]), ("name", self.ids)):
@@ -189,7 +193,7 @@ class Instances:
         return {**class_of, **{category["id"]: index for index, category in enumerate(named, start=1)}}
 
     def _store(self, annotations: Sequence[dict[str, Any]], image_ids: list[Any], class_of: dict[Any, int]) -> None:
-        """Keep all outlines in flat arrays, by image, in the order of painting."""
+        """Store all outlines in flat arrays, by image, in the order of drawing."""
         of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in annotations:
             of_image[annotation["image_id"]].append(annotation)
@@ -216,7 +220,7 @@ class Instances:
     def _sorted(
         self, annotations: Sequence[dict[str, Any]], class_of: dict[Any, int], size: tuple[int, int]
     ) -> list[tuple[Any, int]]:
-        """The outlines of one image with their classes, in the order of painting."""
+        """The outlines of one image with their classes, in the order of drawing."""
         found = []
         for annotation in annotations:
             try:
@@ -230,7 +234,7 @@ class Instances:
 
 
 def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32]] | bytes | NDArray[np.int64], float]:
-    """An annotation's outline by its type, polygons or run lengths, with its area in pixels."""
+    """Outline of an annotation (polygons or run lengths, depending on its type) and its area in pixels."""
     if isinstance(shape, dict):
         if list(shape.get("size", ())) != list(size):
             raise ValueError(f"run lengths of size {shape.get('size')} for an image of {list(size)}")
@@ -245,7 +249,7 @@ def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32
         raise ValueError("a polygon of fewer than three corners, or half a corner")
     rings = [np.asarray(ring, dtype=np.float32) for ring in shape]
     if not all(ring.ndim == 1 and np.isfinite(ring).all() for ring in rings):
-        raise ValueError("a corner that is no place")
+        raise ValueError("a corner that is NaN or infinite")
     return rings, sum(polygon_area(ring.reshape(-1, 2)) for ring in rings)
 
 
@@ -268,9 +272,9 @@ def _read_instances(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_bytes(path, ANNOTATION_LIMIT))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no valid JSON ({error}): restore it") from error
+        raise ValueError(f"{path}: invalid JSON ({error}): restore it") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}: give COCO's instances file")
+        raise ValueError(f"{path}: contains a {type(content).__name__}: give COCO's instances file")
     missing = {"images", "annotations", "categories"} - set(content)
     if missing:
         raise ValueError(f"{path}: no '{min(missing)}' in it: give COCO's instances file")

@@ -1,4 +1,4 @@
-"""The layout for your own data: `images/SPLIT/*`, `masks/SPLIT/*.png` and a list of classes."""
+"""The layout for custom data: `images/SPLIT/*`, `masks/SPLIT/*.png` and a list of classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,12 +22,12 @@ MASK_SUFFIXES = (".png",)
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """Where the masks of a `Folder` lie, and what their values mean: the option `masks`.
+    """The option `masks` of a `Folder`: where masks are stored and what their values mean.
 
     Attributes:
-        folder: Name of the mask folder; "images" if masks lie beside the images.
-        suffix: What the name of a mask has after the name of its image, such as "_mask".
-        map: Value on disk to `void`, a class index or a class name; by default the values are the class indices.
+        folder: Name of the mask folder; "images" if masks are stored next to the images.
+        suffix: Text that the name of a mask adds to the name of its image, such as "_mask".
+        map: Value on disk to `void`, a class index or a class name; by default values are class indices.
     """
 
     folder: str = "masks"
@@ -36,7 +36,11 @@ class MaskOptions:
 
     @classmethod
     def parse(cls, option: Any) -> "MaskOptions":
-        """Read the option: the name of the folder, or a mapping with the attributes as keys. Raises ValueError."""
+        """Parse the option: the name of the folder, or a mapping with the attributes as keys.
+
+        Raises:
+            ValueError: If the option is neither.
+        """
         if isinstance(option, str):
             return cls(folder=option)
         known = [field.name for field in fields(cls)]
@@ -44,34 +48,33 @@ class MaskOptions:
             raise ValueError(f"the option masks is {option!r}: give a folder name, or a mapping of {', '.join(known)}")
         result = cls(**option)
         if not isinstance(result.folder, str) or not isinstance(result.suffix, str):
-            raise ValueError(f"the option masks is {option!r}: folder and suffix are texts")
+            raise ValueError(f"the option masks is {option!r}: folder and suffix must be strings")
         if result.map is not None and not isinstance(result.map, Mapping):
             raise ValueError(f"the option masks.map is {result.map!r}: write it as {{0: void, 1: 0, 2: 1}}")
         return result
 
 
 class Folder:
-    """A split of a data set that lies in folders; also a `HasTags` source if `labels.json` has tags.
+    """A split of a data set in folders; also a `HasTags` source if `labels.json` has tags.
 
     Layout: `ROOT/images/SPLIT/ID.jpg` (or another of `IMAGE_SUFFIXES`), `ROOT/MASKS/SPLIT/ID.png` and
-    `ROOT/labels.json` (or `labelmap.txt` or `classes.txt`, see `read_label_file`). Images may lie in folders below
-    `SPLIT`, which become a part of their ids (`city/0001`); masks lie in the same folders. At construction the names
-    are compared, and no image or mask is opened.
+    `ROOT/labels.json` (or `labelmap.txt` or `classes.txt`, see `read_label_file`). Images may lie in subfolders of
+    `SPLIT`, which become a part of their ids (`city/0001`); masks use the same subfolders. The constructor compares
+    names and does not open images or masks.
 
     Args:
         root: Folder with `images`, the mask folder and the list of classes.
         split: Name of the subfolder, such as "train" or "val".
-        masks: Name of the mask folder, or a mapping, see `MaskOptions`; the folder "masks_objects" also chooses the
+        masks: Name of the mask folder, or a mapping, see `MaskOptions`. The folder "masks_objects" also selects the
             keys `classes_objects` and so on of `labels.json`.
-        tags_only: Never look at masks: none need to exist, and `read` gives masks that are void throughout. Instead
-            each image must have tags.
-        must_exist: Refuse missing masks or tags now, not when the item is read.
+        tags_only: Ignore masks: `read` returns masks that are void throughout. Each image must have tags.
+        must_exist: Raise now if masks or tags are missing, not when the item is read.
         image_format: Bands and range of the images.
 
     Attributes:
         unread: Files of the split that are not read, with the reason; a warning names them.
-        orphans: Masks without an image, which are a part of `unread`.
-        missing_remedy: What to do about masks that are missing; empty if none is.
+        orphans: Masks without an image, a subset of `unread`.
+        missing_remedy: What to do about missing masks; empty if none is missing.
         image_format: As given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a data set lacks, what is there instead, and the nearest thing that would work."""
+"""Messages about incomplete data sets: what is missing, what was found, and the closest option that would work."""
 
 import difflib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Any data set by its kind, as a configuration names it."""
+"""Opening data sets by the kind that a configuration names."""
 
 import difflib
 import inspect
@@ -28,7 +28,7 @@ def _open_scenes(
     seed: int = 0,
     evaluation_length: int = 100,
 ) -> Source:
-    # scenes are free: a short training need not be measured on as few of them
+    # scenes cost nothing, so a short training can still be evaluated on many of them
     return Scenes(split, length if split == "train" else evaluation_length, (size[0], size[1]), seed)
 
 
@@ -49,21 +49,21 @@ TAGGED_KINDS = ("folder", "voc", "coco")
 
 
 class DataOptionError(ValueError):
-    """An error in what was asked for (kind, root or options), not in the data."""
+    """An error in the kind, root or options of a data set, not in the data."""
 
 
 def open_source(kind: str, root: str | Path | None, split: str, **options: Any) -> Source:
-    """Opens a split of a data set.
+    """Open a split of a data set.
 
     Args:
-        kind: a key of `KINDS`.
-        root: its folder; None where it needs none.
-        split: name of the split.
-        options: of that kind; see its class or function.
+        kind: A key of `KINDS`.
+        root: Folder of the data set; None if the kind needs none.
+        split: Name of the split.
+        **options: Options of the kind; see its class or function.
 
     Raises:
-        DataOptionError: an unknown kind (the nearest is named), a missing root, or an option that the kind lacks.
-        ValueError: whatever is wrong with the data set itself.
+        DataOptionError: If the kind or an option is unknown, or the root is missing.
+        ValueError: If the data set is invalid.
     """
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
@@ -82,12 +82,12 @@ def open_source(kind: str, root: str | Path | None, split: str, **options: Any) 
         return KINDS[kind](root, split, **options)
     except TypeError as error:
         raise DataOptionError(
-            f"data.options: a value of the wrong kind ({error}) in {reprlib.repr(options)}"
+            f"data.options: a value of the wrong type ({error}) in {reprlib.repr(options)}"
         ) from error
 
 
 def guess_kind(root: str | Path) -> str:
-    """Recognise the kind of the data set in a folder by the names in it.
+    """Detect the kind of the data set in a folder by the names in it.
 
     Raises:
         ValueError: If the folder is missing or has none of the known layouts.
@@ -100,10 +100,10 @@ def guess_kind(root: str | Path) -> str:
 
 
 def find_splits(kind: str, root: str | Path | None) -> list[str]:
-    """The splits of a data set that are on disk, those for training first; "test" is left out where it has no labels.
+    """List the splits of a data set on disk, training splits first; "test" is omitted if it has no labels.
 
     Raises:
-        ValueError: none is found.
+        ValueError: If there is none.
     """
     base = Path(root or ".").expanduser()
     found = {
@@ -114,5 +114,5 @@ def find_splits(kind: str, root: str | Path | None) -> list[str]:
         "voc": ["trainaug" if find_sbd(base) else "train", "val"],
     }.get(kind, ["train", "val"])
     if not found:
-        raise ValueError(f"{base}: no split of a {kind} data set there: check the root folder")
+        raise ValueError(f"{base}: no split of a {kind} data set found: check the root folder")
     return sorted(found, key=lambda split: (not split.startswith("train"), split))

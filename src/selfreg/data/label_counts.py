@@ -1,4 +1,4 @@
-"""What the labels of a whole split say: whether a network can learn anything from them."""
+"""Checks of the labels of a whole split: whether a network can learn from them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,17 +7,17 @@ from selfreg.data.labels import IGNORE_INDEX, Labels
 
 
 def label_fault(pixels: NDArray[np.int64], labels: Labels, split: str) -> str | None:
-    """Tell labels that cannot be meant.
+    """Describe labels that are certainly misread.
 
     Args:
-        pixels: Pixels of each value in memory (0..K-1, void 255), (256,) int64, over the split.
+        pixels: Pixels of each value in memory (0..K-1, void 255) over the split, (256,) int64.
         labels: The classes.
         split: Name of the split, for the message.
 
     Returns:
-        One line, or None if the split has at least two classes, or one class and no void. One class and void, as
-        masks of 0 and 255 have with void 255, is a binary mask whose objects are void: the only class left is right
-        everywhere.
+        One line, or None if the split has at least two classes, or one class and no void. One class and void are what
+        binary masks of 0 and 255 look like if 255 is read as void: the objects are void, and predicting the only class
+        left is always correct.
     """
     present = np.flatnonzero(pixels[: labels.num_classes])
     if not len(present):
@@ -37,5 +37,5 @@ def label_fault(pixels: NDArray[np.int64], labels: Labels, split: str) -> str | 
 
 
 def absent_classes(pixels: NDArray[np.int64], labels: Labels) -> list[str]:
-    """Names of the classes without a pixel."""
+    """Names of the classes without any pixel."""
     return [name for index, name in enumerate(labels.class_names) if not pixels[index]]

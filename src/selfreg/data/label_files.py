@@ -12,11 +12,11 @@ from selfreg.files import read_json
 from selfreg.input_files import read_text
 
 LABEL_FILES = ("labels.json", "labelmap.txt", "classes.txt")
-"""Names of the files that list classes, in the order in which they are looked for."""
+"""Names of files that list classes, in the order of precedence."""
 
 Colour = tuple[int, int, int]
 VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled")
-"""Names of labels that stand for void, in other tools' lists, in lower case and without underscores around them."""
+"""Names of void labels in other tools, in lower case and without surrounding underscores."""
 
 
 @dataclass(frozen=True)

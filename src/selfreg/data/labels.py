@@ -1,4 +1,4 @@
-"""What the values of a mask mean: class names, background, the void value on disk, colours."""
+"""The meaning of mask values: class names, background, the void value on disk, colours."""
 
 import reprlib
 from collections.abc import Sequence

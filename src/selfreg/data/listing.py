@@ -1,4 +1,4 @@
-"""Listing the images and masks of a split, and naming every file that is not read."""
+"""Listing the images and masks of a split, and reporting every file that is not read."""
 
 import os
 import warnings
@@ -13,12 +13,12 @@ from selfreg.data.source import UnreadFile
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """File types of images, in any case."""
 
-# files that systems leave in every folder
+# files that operating systems create in every folder
 _SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini")
 
 
 class Listing(NamedTuple):
-    """What lies in one folder: id to file, and the files that are not read."""
+    """The files of one folder by id, and the files that are not read."""
 
     files: dict[str, Path]
     unread: list[UnreadFile]
@@ -30,9 +30,9 @@ def relative_id(path: Path, folder: Path) -> str:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All files in a folder and the folders below it, in order.
+    """Yield all files in a folder and its subfolders, in order.
 
-    Links to folders, and folders that are named like an image, are given as if they were files.
+    Links to folders, and folders that are named like an image, are yielded like files.
     """
     for place, folders, names in os.walk(folder):
         odd = [name for name in folders if _is_odd_folder(Path(place) / name)]
@@ -45,16 +45,16 @@ def _is_odd_folder(path: Path) -> bool:
 
 
 def list_files(folder: Path, suffixes: Sequence[str], what: str, *, ending: str = "") -> Listing:
-    """List the files of some types in a folder and the folders below it.
+    """List the files of some types in a folder and its subfolders.
 
     Args:
         folder: An existing folder.
         suffixes: File types, in lower case.
         what: "an image" or "a mask", for the reasons.
-        ending: What the names must end with before the file type; it is no part of the id.
+        ending: What the names must end with before the file type; it is not part of the id.
 
     Returns:
-        Files by id, in the order of their paths, and every other file with the reason why it is left out.
+        Files by id, in the order of their paths, and every other file with the reason why it is not read.
 
     Raises:
         ValueError: If two files have the same id.
@@ -66,13 +66,13 @@ def list_files(folder: Path, suffixes: Sequence[str], what: str, *, ending: str 
 
 
 def list_beside(folder: Path, suffixes: Sequence[str], ending: str) -> tuple[Listing, Listing]:
-    """List images, and the masks that lie beside them.
+    """List images, and the masks stored next to them.
 
     Args:
         folder: An existing folder.
         suffixes: File types of images, in lower case; a mask is a PNG.
-        ending: What the name of a mask has after the name of its image; if empty, a PNG is a mask if an image of
-            another type has its name.
+        ending: Text that the name of a mask adds to the name of its image. If it is empty, a PNG is a mask if an image
+            of another type has its name.
 
     Returns:
         Images and masks, by id.
@@ -123,7 +123,7 @@ def _has_ending(path: Path, ending: str) -> bool:
 
 
 def in_one_line(files: Iterable[UnreadFile]) -> list[str]:
-    """One line for each reason: the first file, how many there are, and up to three more names."""
+    """One line for each reason: the first file, the number of files, and up to three more names."""
     groups = defaultdict(list)
     for file in files:
         groups[file.reason].append(file.path)
@@ -135,6 +135,6 @@ def in_one_line(files: Iterable[UnreadFile]) -> list[str]:
 
 
 def warn_of(files: Iterable[UnreadFile]) -> None:
-    """Warn of files that are not read, one line for each reason."""
+    """Warn about files that are not read, with one line for each reason."""
     for line in in_one_line(files):
         warnings.warn(line, stacklevel=4)

@@ -1,4 +1,4 @@
-"""What a `DataLoader` is given: the two sets, and the sampler that makes every draw repeatable."""
+"""Data sets and sampler for a `DataLoader`; the sampler makes every draw repeatable."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,27 +19,28 @@ from selfreg.data.transforms import DEFAULT_COLOUR, DEFAULT_SCALE, TrainingTrans
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One item that a sampler asks for: which image, and the seed of its augmentation."""
+    """A request of a sampler: the index of an image and the seed of its augmentation."""
 
     index: int
     seed: int
 
 
 class TrainingSet(Dataset[dict[str, Any]]):
-    """Augmented crops of a source, asked for by `Draw`.
+    """Augmented crops of a source, indexed by `Draw`.
 
-    An item is {"image": float32 (3, h, w), "mask": int64 (h, w) with void 255, "index": int}, with "tags" float32 (K,)
-    where `with_tags` is set, and "confidence" float32 (h, w) of 0..1 where the source offers it.
+    An item is {"image": float32 (C, h, w), "mask": int64 (h, w) with void 255, "index": int}, with "tags" float32 (K,)
+    if `with_tags` is set, and "confidence" float32 (h, w) in [0, 1] if the source has it.
 
     Args:
-        source: image-mask pairs.
-        crop_size, scale, flip, colour, mean, std, short_side: see `TrainingTransform`.
-        with_tags: add the image-level tags of the source.
-        rotation: largest angle of the random rotation, in degrees either way.
-        augmentation: applied to each image and its mask before everything else.
+        source: Image-mask pairs.
+        crop_size: (height, width) in pixels.
+        scale: See `TrainingTransform`, as for `flip`, `colour`, `mean`, `std` and `short_side`.
+        with_tags: Add the image-level tags of the source.
+        rotation: Largest angle of the random rotation in degrees, in both directions.
+        augmentation: Applied to each image and its mask before everything else.
 
     Raises:
-        ValueError: an option is out of range, or tags are asked of a source that has none.
+        ValueError: If an option is out of range, or the source has no tags but `with_tags` is set.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         self.with_tags = with_tags
         self.rotation = rotation
         self.augmentation = augmentation
-        self._has_confidence = isinstance(source, HasConfidence)  # asked once: the question itself takes long
+        self._has_confidence = isinstance(source, HasConfidence)  # checked once, since it is slow
         if with_tags:
             if not isinstance(source, HasTags):
                 raise ValueError(f"{type(source).__name__} has no image-level tags: choose a source that has them")
@@ -101,16 +102,20 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
 
 class EvaluationSet(Dataset[dict[str, Any]]):
-    """Whole images of a source, normalised, in their order.
+    """Whole images of a source, normalised, in order.
 
-    An item is {"image": float32 (3, h, w), "mask": int64 (H, W) with void 255, "index": int}. The mask always has the
-    source's own size; so has the image, unless `short_side` is given.
+    An item is {"image": float32 (C, h, w), "mask": int64 (H, W) with void 255, "index": int}. The mask always has the
+    source's size; so has the image, unless `short_side` is given.
 
     Args:
-        source: image-mask pairs.
-        mean, std: of the three channels, for pixel values of 0..1.
-        short_side: resize the image (never the mask) so that its short side has this length; the caller resizes
-            the network's logits to the mask.
+        source: Image-mask pairs.
+        mean: One number per band, for pixel values in [0, 1].
+        std: Likewise.
+        short_side: Resize the image (never the mask) so that its short side has this length in pixels. The caller
+            resizes the logits to the mask.
+
+    Raises:
+        ValueError: If `short_side` is below 1.
     """
 
     def __init__(
@@ -143,17 +148,20 @@ class EvaluationSet(Dataset[dict[str, Any]]):
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) of an image after its short side is brought to `short_side` pixels, aspect kept."""
+    """(height, width) of an image after its short side is resized to `short_side` pixels; the aspect ratio is kept."""
     scale = short_side / min(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def collate_padded(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Batches the items of an `EvaluationSet`, whose sizes may differ; for `DataLoader(collate_fn=...)`.
+    """Batch items of an `EvaluationSet` whose sizes may differ; for `DataLoader(collate_fn=...)`.
 
-    Smaller images are filled up at the right and bottom: with the mean colour in "image" (N, 3, h, w), with 255 in
-    "mask" (N, H, W). "image_size" and "mask_size", int64 (N, 2), hold each item's own height and width. A network
-    sees the filling: for numbers that do not depend on the batch, evaluate one image at a time.
+    Smaller images are padded at the right and bottom. A network sees the padding, so results that must not depend on
+    the batch need a batch size of 1.
+
+    Returns:
+        "image" (N, C, h, w), padded with the mean colour; "mask" (N, H, W), padded with 255; "image_size" and
+        "mask_size", int64 (N, 2), the height and width of each item; "index".
     """
     return {
         "image": _padded([item["image"] for item in items], 0.0),
@@ -174,22 +182,22 @@ def _padded(tensors: Sequence[Tensor], padding: float) -> Tensor:
 
 
 class SeededSampler(Sampler[Draw]):
-    """Shuffled draws whose order and augmentation depend on (seed, epoch, position in the epoch) and nothing else.
+    """Shuffled draws whose order and seeds depend only on (seed, epoch, position in the epoch).
 
-    Neither the number of workers nor that of processes changes what is drawn: the processes share out the same global
-    batches. For `DataLoader(TrainingSet(...), batch_size=batch_size // world_size, sampler=SeededSampler(...))`.
+    The numbers of workers and of processes do not change what is drawn: processes share the same global batches. Use
+    `DataLoader(TrainingSet(...), batch_size=batch_size // world_size, sampler=SeededSampler(...))`.
 
     Args:
-        length: number of items in the set.
-        seed: of the whole training.
-        batch_size: images in a step, over all processes together.
-        rank: number of this process, 0..world_size-1.
-        world_size: number of processes.
-        drop_last: leave out the items that do not fill a last batch; otherwise that batch is filled up with items
-            from the start of the epoch's order.
+        length: Number of items in the set.
+        seed: Seed of the training.
+        batch_size: Images per step, over all processes.
+        rank: Index of this process, 0..world_size-1.
+        world_size: Number of processes.
+        drop_last: Drop the items that do not fill a last batch; otherwise fill it with items from the start of the
+            epoch.
 
     Raises:
-        ValueError: nothing to draw, a batch that the processes cannot share equally, or a rank out of range.
+        ValueError: If there is nothing to draw, the batch cannot be divided equally, or the rank is out of range.
     """
 
     def __init__(
@@ -218,19 +226,19 @@ class SeededSampler(Sampler[Draw]):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration; a start set for another epoch is forgotten."""
+        """Set the epoch of the next iteration; a start that was set for another epoch is discarded."""
         if epoch != self.epoch:
             self.start = 0
         self.epoch = epoch
 
     def set_start(self, step: int) -> None:
-        """Leaves out the first `step` batches of the current epoch (and of no other), to resume in its midst."""
+        """Skip the first `step` batches of the current epoch only, to resume within it."""
         if not 0 <= step <= self.num_batches:
             raise ValueError(f"start at step {step}: an epoch has {self.num_batches} steps")
         self.start = step
 
     def __len__(self) -> int:
-        """Draws of this process that are left in the current epoch."""
+        """Number of draws of this process that are left in the current epoch."""
         return (self.num_batches - self.start) * (self.batch_size // self.world_size)
 
     def __iter__(self) -> Iterator[Draw]:

@@ -20,7 +20,7 @@ _SAVE_INDICES = "save class indices as an 8-bit grey or palette PNG"
 
 
 class ColourMaskError(ValueError):
-    """A mask with colours where class indices are needed."""
+    """A mask contains colours where class indices are needed."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class MaskReader:
             red, green, blue = (int(value) for value in pixels[row, column])
             raise ValueError(
                 f"{path}: {self._fault((red, green, blue))} (first at x {column}, y {row}; {int(wrong.sum())} such "
-                "pixels in all): mend the mask, or give every class and void its exact colour"
+                "pixels in all): correct the mask, or give every class and void its exact colour"
             )
         return mask
 
@@ -91,7 +91,7 @@ def value_table(values: Mapping[Any, Any], labels: Labels) -> NDArray[np.uint8]:
         labels: The classes.
 
     Returns:
-        (256,) uint8, value on disk to value in memory; `INVALID` for values that `values` does not name.
+        (256,) uint8, value on disk to value in memory; `INVALID` for values that are not in `values`.
 
     Raises:
         ValueError: If a value or a class is out of range or unknown.
@@ -147,7 +147,7 @@ def _read_pixels(path: Path, *, colours: bool, only_colours: bool) -> NDArray[np
             raise Refused("mask holds colours of 16 bits: save it with 8 bits per channel")
         load(picture, path)
         if orientation(picture) != 1:
-            raise Refused("mask asks to be turned (EXIF orientation): turn its pixels and save it without")
+            raise Refused("mask has an EXIF orientation: rotate its pixels and save it without")
         if in_colour:
             return _opaque_colours(picture)
         values = np.asarray(picture, dtype=np.uint8)
@@ -224,7 +224,7 @@ def check_values(
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         allowed = ", ".join(_ranges(np.flatnonzero(table != INVALID)))
         void = "" if labels.void is None else f" (void {labels.void})"
-        remedy = _binary_remedy(values, labels) or "mend the mask or the list of classes"
+        remedy = _binary_remedy(values, labels) or "correct the mask or the list of classes"
         raise ValueError(f"{path}: mask holds {shown}; allowed: {allowed}{void}: {remedy}")
     return mask
 

@@ -13,12 +13,12 @@ _CROSSINGS_AT_ONCE = 2**18
 def fill_polygon(mask: NDArray[np.uint8], corners: NDArray[np.floating[Any]], value: int) -> None:
     """Set the pixels of a mask whose centres lie inside a polygon (even-odd rule).
 
-    The memory needed is small, whatever the polygon: the rows are filled in bands.
+    Rows are filled in bands, so little memory is needed for any polygon.
 
     Args:
         mask: (H, W) uint8, changed in place.
         corners: (P, 2) x and y in pixels; the centre of the first pixel is at (0.5, 0.5).
-        value: What to set.
+        value: Value of the pixels inside.
     """
     height, width = mask.shape
     x, y = corners[:, 0].astype(np.float64), corners[:, 1].astype(np.float64)
@@ -60,10 +60,10 @@ def polygon_area(corners: NDArray[np.floating[Any]]) -> float:
 
 
 def decode_counts(counts: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """Decode run lengths: (height, width) bool, down the columns, beginning with the pixels outside.
+    """Decode run lengths to (height, width) bool, column by column, beginning with the pixels outside.
 
     Raises:
-        ValueError: The runs do not add up to height x width pixels.
+        ValueError: If the runs do not add up to height x width pixels.
     """
     if counts.min(initial=0) < 0 or sum(counts.tolist()) != height * width:
         raise ValueError(f"run lengths that do not fill {width} x {height} pixels")
@@ -72,14 +72,14 @@ def decode_counts(counts: NDArray[np.int64], height: int, width: int) -> NDArray
 
 
 def parse_counts(counts: str | bytes | Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Read the run lengths of COCO: a list of numbers, or its compressed text.
+    """Parse the run lengths of COCO: a list of integers, or its compressed text.
 
-    The text holds six bits a character, from "0" on: five of a number, the lowest first, and whether it goes on. From
-    the fourth run on, the number is the difference to the last run but one. Parsed here rather than by pycocotools,
-    which returns uninitialised memory where the runs do not fill the mask.
+    A character of the text, counted from "0", holds six bits: five bits of a number, lowest first, and a continuation
+    flag. From the fourth run on, the number is the difference to the run two places before. pycocotools is not used,
+    since it returns uninitialised memory if the runs do not fill the mask.
 
     Raises:
-        ValueError: They are not run lengths.
+        ValueError: If they are not run lengths.
 
     Source: COCO API, `maskApi.c`.
     """
@@ -87,7 +87,7 @@ def parse_counts(counts: str | bytes | Sequence[int] | NDArray[np.int64]) -> NDA
         return _decompress(counts.encode("utf-8") if isinstance(counts, str) else counts)
     values = np.asarray(counts)
     if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError("run lengths that are not whole numbers")
+        raise ValueError("run lengths that are not integers")
     return values.astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""A split whose every item is an image file and a mask file, as in most of the named data sets."""
+"""A split whose items are image files and mask files, as in most named data sets."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -106,11 +106,11 @@ def read_list(path: Path) -> list[str]:
     try:
         lines = read_text(path, LIST_LIMIT, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no list of images in UTF-8 ({error}): replace the file") from None
+        raise ValueError(f"{path}: not a list of images in UTF-8 ({error}): replace the file") from None
     ids = [line.split()[0] for line in lines if line.strip()]
     outside = next((name for name in ids if leads_out(name)), None)
     if outside is not None:
-        raise ValueError(f"{path}: {outside!r} is no name of an image: take it out of the list")
+        raise ValueError(f"{path}: {outside!r} is not a valid image name: remove it from the list")
     twice = next((name for name, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{path}: {twice!r} is listed more than once: list each image once")

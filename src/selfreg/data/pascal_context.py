@@ -27,20 +27,20 @@ _NUM_FULL = 459
 
 
 def pascal_context(root: str | Path, split: str, *, background: bool = False, must_exist: bool = True) -> FilePairs:
-    """PASCAL-Context as unpacked from its archive, over the images of VOC 2010.
+    """PASCAL-Context as unpacked from its archive, with the images of VOC 2010.
 
-    Layout: `trainval/ID.mat` (`LabelMap`, 459 classes, 0 unlabelled) and `labels.txt` (`NUMBER: NAME`), beside
+    Layout: `trainval/ID.mat` (`LabelMap`, 459 classes, 0 unlabelled) and `labels.txt` (`NUMBER: NAME`), next to
     `VOC2010/JPEGImages/ID.jpg` and `VOC2010/ImageSets/Main/SPLIT.txt` (or `VOCdevkit/VOC2010/...`). Classes are found
     by name in `labels.txt`, not by number.
 
     Args:
-        root: the folder that holds all this.
+        root: Folder with all of these.
         split: "train" (4,998 images) or "val" (5,105).
-        background: 60 classes: all that is none of the 59 is class 0, "background"; otherwise it is void.
-        must_exist: refuse missing files now.
+        background: Use 60 classes: pixels of none of the 59 classes are class 0, "background"; otherwise they are void.
+        must_exist: Raise now if files are missing.
 
     Raises:
-        ValueError: a folder, list or file is missing, or `labels.txt` lacks one of the 59 names.
+        ValueError: If a folder, list or file is missing, or `labels.txt` lacks one of the 59 names.
     """
     root = Path(root).expanduser()
     voc = first_folder([root / "VOC2010", root / "VOCdevkit/VOC2010"], "VOC2010, with the images")
@@ -61,15 +61,15 @@ def context_labels(background: bool) -> Labels:
 
 
 def read_context_mask(path: Path, labels: Labels, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Reads a `LabelMap` of PASCAL-Context, (H, W) uint8 with void 255.
+    """Read a `LabelMap` of PASCAL-Context as (H, W) uint8 with void 255.
 
     Args:
-        path: the MATLAB file.
-        labels: the 59 or 60 classes.
+        path: MATLAB file.
+        labels: The 59 or 60 classes.
         table: (460,) uint8, number on disk to class or 255.
 
     Raises:
-        ValueError: the file is missing or unreadable, or holds numbers above 459.
+        ValueError: If the file is missing or unreadable, or contains numbers above 459.
     """
     return check_values(whole_numbers(read_mat(path, "LabelMap"), path), table, path, labels)
 

@@ -1,4 +1,4 @@
-"""Opening pictures with Pillow, strictly: one line for whatever is wrong with a file."""
+"""Opening pictures with Pillow, strictly: every problem with a file becomes an error message of one line."""
 
 import struct
 import threading
@@ -17,14 +17,14 @@ MAX_PIXELS = 2**29
 
 _ORIENTATION = 0x0112
 _MOST_SCANS = 100
-# A library of decoders is wide open to hostile files, and one of Pillow's starts another program (EPS).
+# Only these decoders of Pillow are used: every decoder can be attacked by malicious files, and EPS starts a program.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, struct.error, OverflowError)
 _pillow_limit = threading.Lock()
 
 
 class Refused(Exception):
-    """What is wrong with a picture that can be decoded, and the type of the error that says so."""
+    """The reason why a picture is rejected, and the type of the error to raise."""
 
     def __init__(self, message: str, kind: type[ValueError] = ValueError) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 @contextmanager
 def opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture and check its header; whatever goes wrong until the block ends becomes a ValueError.
+    """Open a picture and check its header; errors until the end of the block become a ValueError.
 
     Args:
         path: The file.
@@ -44,7 +44,7 @@ def opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
         if width * height > MAX_PIXELS:
             raise Refused(f"{what} of {width} x {height} pixels, more than {MAX_PIXELS}: cut it into parts")
         if picture.format in ("GIF", "PNG", "WEBP") and getattr(picture, "is_animated", False):
-            raise Refused(f"animated {what}: save the frame that is meant, alone")
+            raise Refused(f"animated {what}: save the intended frame alone")
         # each scan of a JPEG is decoded over the whole picture; encoders write about ten
         if picture.format in ("JPEG", "MPO") and read_bytes(path, PICTURE_LIMIT).count(b"\xff\xda") > _MOST_SCANS:
             raise Refused(f"{what} of more than {_MOST_SCANS} scans: save it again")
@@ -53,10 +53,10 @@ def opened(path: Path, what: str) -> Iterator[ImageFile.ImageFile]:
 
 @contextmanager
 def refusing(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into a ValueError of one line that names the file."""
+    """Turn any error while a file is read into a ValueError of one line that names the file."""
     try:
         if not path.is_file():
-            raise Refused(f"no such {what}: restore it, or take it out of the list")
+            raise Refused(f"no such {what}: restore it, or remove it from the list")
         yield
     except Refused as error:
         raise error.kind(f"{path}: {error}") from None
@@ -73,7 +73,7 @@ def _open(path: Path) -> ImageFile.ImageFile:
 
 @contextmanager
 def _without_pillow_limit() -> Iterator[None]:
-    # Pillow's own limit is below ours, and can be set for the whole process only
+    # Pillow's own limit is lower and can only be set for the whole process
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -83,9 +83,9 @@ def _without_pillow_limit() -> Iterator[None]:
 
 
 def load(picture: Image.Image, path: Path) -> None:
-    """Decode the pixels; a PNG without its last rows, which Pillow leaves at 0, is Refused."""
+    """Decode the pixels; raise Refused for a PNG whose last rows are missing, which Pillow sets to 0."""
     interlaced = bool(picture.info.get("interlace"))
-    if picture.format == "TIFF":  # the one format for which Pillow looks at its limit again
+    if picture.format == "TIFF":  # the only format for which Pillow checks its limit again
         with _without_pillow_limit():
             picture.load()
         return
@@ -94,7 +94,7 @@ def load(picture: Image.Image, path: Path) -> None:
         return
     width, height = picture.size
     last = picture.crop((0, height - 1, width, height))
-    # to inflate the pixels once more takes time, so only where something might be missing
+    # inflating the pixels again takes time, so do it only if something may be missing
     if (interlaced or not last.getbbox(alpha_only=False)) and not is_whole(path):
         raise Refused("unreadable or truncated picture (rows are missing): replace the file")
 

@@ -74,7 +74,7 @@ def resize(image: NDArray[Any], height: int, width: int) -> Tensor:
     planes = _planes(image)
     if planes.shape[1:] == (height, width):
         return planes
-    # a batch of one in which torch recognises rows of RGB, for which it is twice as fast
+    # torch is twice as fast for a batch of one with interleaved RGB
     batch = planes.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
     return functional.interpolate(batch, (height, width), mode="bilinear", antialias=True)[0]
 
@@ -88,7 +88,7 @@ def normalisation(colour: Rows, mean: Sequence[float], std: Sequence[float], sca
 
 
 def affine(planes: Tensor, matrix: Rows, result: Tensor) -> None:
-    """Fill float32 (C, H, W) with the map of every pixel of (C, H, W)."""
+    """Apply a linear map to every pixel of (C, H, W) and store the result in float32 (C, H, W)."""
     for top in range(0, planes.shape[1], _BLOCK):
         pixels = planes[:, top : top + _BLOCK].to(torch.float32, memory_format=torch.contiguous_format)
         for channel, (*weights, shift) in enumerate(matrix):
@@ -99,19 +99,19 @@ def affine(planes: Tensor, matrix: Rows, result: Tensor) -> None:
 
 
 def colour_map(planes: Tensor, strength: float, generator: np.random.Generator) -> Rows:
-    """Draw brightness, contrast and saturation, in this order, and give them as one map of pixel values.
+    """Draw brightness, contrast and saturation, and return their composition as one map of pixel values.
 
-    Three bands count as red, green and blue. Other images have no saturation, and their grey is the mean of the bands.
+    Three bands count as red, green and blue. Other images have no saturation; their grey is the mean of the bands.
 
     Args:
         planes: (C, H, W) uint8 or float32; its mean grey (of every eighth row and column) is the fixed point of
             contrast.
         strength: Each factor is uniform in [1 - strength, 1 + strength].
-        generator: Source of randomness; three numbers are drawn.
+        generator: Random generator; three numbers are drawn.
 
     Returns:
-        The map, for values of the same scale as `planes`. Definitions of the three as in torchvision; values are
-        clipped once at the end instead of after each.
+        The map, for values of the same scale as `planes`. Brightness, contrast and saturation are defined as in
+        torchvision; values are clipped once at the end instead of after each.
     """
     brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, size=3).tolist()
     means = planes[:, ::8, ::8].to(torch.float32).mean(dim=(1, 2)).tolist()

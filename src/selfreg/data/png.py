@@ -1,4 +1,4 @@
-"""Whether a PNG holds all the rows that its header promises: Pillow leaves those black that are not there."""
+"""Check that a PNG contains all the rows of its header: Pillow leaves missing rows black without an error."""
 
 import zlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _BLOCK = 2**20
 
 
 def is_whole(path: Path) -> bool:
-    """Inflates the pixels of a PNG, which keeps its chunks in order, and counts them, whatever their size, in 1 MiB."""
+    """Inflate the pixels of a PNG and compare their number with the header, using 1 MiB of memory."""
     data = read_bytes(path, PICTURE_LIMIT)
     header = data[16:29]
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")

@@ -1,4 +1,4 @@
-"""Training data whose masks `selfreg pseudo` made, and whose image-level labels are the true tags."""
+"""Training data with masks from `selfreg pseudo` and image-level tags from the data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +18,18 @@ CONFIDENCE_FOLDER = "confidence"
 
 
 class PseudoLabels:
-    """The images and tags of one source with the pseudo masks of a folder.
+    """The images and tags of a source with the pseudo masks of a folder.
 
-    Layout: `FOLDER/pseudo/ID.png` (class indices, 255 where nothing is certain) and `FOLDER/confidence/ID.png` (8-bit
-    grey, 255 for a confidence of 1). The two supervision sources stay apart: `read` gives the machine's masks, `tags`
-    what a person said.
+    Layout: `FOLDER/pseudo/ID.png` (class indices, 255 where uncertain) and `FOLDER/confidence/ID.png` (8-bit grey, 255
+    for a confidence of 1). The two kinds of supervision are separate: `read` returns generated masks, `tags` returns
+    annotations by people.
 
     Args:
-        source: gives images, ids, classes and tags; its masks are never read.
-        folder: as `selfreg pseudo` leaves it.
+        source: Images, ids, classes and tags; its masks are never read.
+        folder: Output of `selfreg pseudo`.
 
     Raises:
-        ValueError: the source has no tags or no files, or the pseudo mask of an image is missing.
+        ValueError: If the source has no tags or no files, or the pseudo mask of an image is missing.
     """
 
     def __init__(self, source: Source, folder: str | Path) -> None:
@@ -51,13 +51,13 @@ class PseudoLabels:
         return len(self.ids)
 
     def read(self, index: int) -> Pair:
-        """The image and its pseudo mask, 255 where nothing is certain (errors: see `read_pair`)."""
+        """Read the image at `index` and its pseudo mask, 255 where uncertain; errors as in `read_pair`."""
         path = self._mask_path(self.ids[index])
         mask = read_mask(path, self.labels)
         return read_image_of_mask(self._source.files(index).image, mask, path, image_format_of(self._source))
 
     def tags(self, index: int) -> NDArray[np.float32]:
-        """(K,) float32: 1 for each class that the image is tagged with, and for background, which every image has."""
+        """Tags of the image at `index`, (K,) float32: 1 for each tagged class, and always for background."""
         tags: NDArray[np.float32] = self._source.tags(index)
         if self.labels.background is not None:
             tags[self.labels.background] = 1
@@ -72,10 +72,14 @@ class PseudoLabels:
 
 
 class WeightedPseudoLabels(PseudoLabels):
-    """`PseudoLabels` that also says how sure each pixel is: a `HasConfidence` source."""
+    """`PseudoLabels` with a confidence for each pixel: a `HasConfidence` source."""
 
     def confidence(self, index: int) -> NDArray[np.float32]:
-        """(H, W) float32 of 0..1. Raises ValueError where the file is missing, damaged or of another size."""
+        """Confidence of each pixel, (H, W) float32 in [0, 1].
+
+        Raises:
+            ValueError: If the file is missing, damaged or of another size than the mask.
+        """
         path = self.folder / CONFIDENCE_FOLDER / f"{self.ids[index]}.png"
         values = read_indices(path)
         with opened(self._mask_path(self.ids[index]), "mask") as mask:  # the header alone
@@ -86,8 +90,14 @@ class WeightedPseudoLabels(PseudoLabels):
 
 
 def open_pseudo_labels(source: Source, folder: str | Path, *, confidence: bool = True) -> PseudoLabels:
-    """The images and tags of `source` with the pseudo masks of `folder`, weighted by confidence or not.
+    """Combine the images and tags of `source` with the pseudo masks of `folder`.
 
-    Raises ValueError as `PseudoLabels` does.
+    Args:
+        source: Images, ids, classes and tags.
+        folder: Output of `selfreg pseudo`.
+        confidence: Return a `HasConfidence` source.
+
+    Raises:
+        ValueError: As `PseudoLabels`.
     """
     return WeightedPseudoLabels(source, folder) if confidence else PseudoLabels(source, folder)

@@ -1,4 +1,4 @@
-"""Reading one image, and its mask beside it: whatever cannot be right is refused by name."""
+"""Reading an image, and its mask next to it; invalid files are rejected with a message that names them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +110,10 @@ def read_pair(
     table: NDArray[np.uint8] | None = None,
     image_format: ImageFormat = RGB,
 ) -> Pair:
-    """Read an image and its mask and make sure that they lie on one grid.
+    """Read an image and its mask and check that their sizes match.
 
-    A picture with an EXIF orientation is turned upright; if the mask fits only the stored pixels, it was drawn on
-    those, and the picture is left as stored.
+    A picture with an EXIF orientation is rotated upright. If the mask fits only the stored pixels, it was drawn on
+    those, and the picture is not rotated.
 
     Raises:
         ValueError: As `read_image` and `read_mask`, or if the sizes differ.
@@ -140,7 +140,7 @@ def read_image_of_mask(image: Path, mask: NDArray[np.uint8], origin: Path, image
             size = f"{mask.shape[1]}x{mask.shape[0]}"
             wanted = f"{pixels.shape[1]}x{pixels.shape[0]}"
             raise ValueError(
-                f"{origin}: mask is {size}, its image {image.name} {wanted} (width x height): make them of one size"
+                f"{origin}: mask is {size}, its image {image.name} {wanted} (width x height): resize one of them"
             )
         pixels = stored
     return Pair(pixels, mask)

@@ -1,4 +1,4 @@
-"""What every data set offers: pairs of an image and its mask, in memory alike wherever they come from."""
+"""The interface of data sets: pairs of an image and its mask."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,9 @@ from selfreg.data.labels import Labels
 class Pair(NamedTuple):
     """One image and its mask.
 
-    `image` is (H, W, 3) uint8 RGB; `mask` is (H, W) uint8 with classes 0..K-1 and void as 255.
+    Attributes:
+        image: (H, W, C) uint8 (RGB if C is 3), or uint16 for images with a value range.
+        mask: (H, W) uint8 with classes 0..K-1 and void 255.
     """
 
     image: NDArray[np.uint8]
@@ -21,7 +23,7 @@ class Pair(NamedTuple):
 
 
 class Source(Protocol):
-    """A split of a data set: `Folder`, `Scenes`, the named data sets, or any object with these four members."""
+    """A split of a data set: `Folder`, `Scenes`, a named data set, or any object with these four members."""
 
     @property
     def labels(self) -> Labels:
@@ -29,32 +31,32 @@ class Source(Protocol):
 
     @property
     def ids(self) -> Sequence[str]:
-        """One name for each image, unique in the split: what predictions are called after."""
+        """Name of each image, unique in the split; predictions are named after it."""
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Pair:
-        """The image and mask at `index` of 0..len-1."""
+        """Read the image and mask at `index` of 0..len-1."""
 
 
 @runtime_checkable
 class HasTags(Protocol):
-    """A source that knows which classes an image holds without looking at its mask."""
+    """A source with image-level tags: which classes an image contains."""
 
     def tags(self, index: int) -> NDArray[np.float32]:
-        """(K,) float32: 1 where the image holds the class, else 0."""
+        """Tags of the image at `index`, (K,) float32: 1 if the image contains the class, otherwise 0."""
 
 
 @runtime_checkable
 class HasConfidence(Protocol):
-    """A source whose masks were made by a machine that says how sure it was."""
+    """A source of generated masks with the confidence of each pixel."""
 
     def confidence(self, index: int) -> NDArray[np.float32]:
-        """(H, W) float32 of 0..1, on the grid of the mask."""
+        """Confidence of the mask at `index`, (H, W) float32 in [0, 1]."""
 
 
 class Files(NamedTuple):
-    """The files behind one item; `mask` is None where no file of its own holds it."""
+    """The files of one item; `mask` is None if the mask has no file."""
 
     image: Path
     mask: Path | None
@@ -62,14 +64,14 @@ class Files(NamedTuple):
 
 @runtime_checkable
 class HasFiles(Protocol):
-    """A source whose items lie in files."""
+    """A source whose items are stored in files."""
 
     def files(self, index: int) -> Files:
         """The files of the item at `index`."""
 
 
 class UnreadFile(NamedTuple):
-    """A file of a data set that is not read, and why."""
+    """A file of a data set that is not read, and the reason."""
 
     path: Path
     reason: str
@@ -77,7 +79,7 @@ class UnreadFile(NamedTuple):
 
 @runtime_checkable
 class HasUnreadFiles(Protocol):
-    """A source that lists the files of its folders that it does not read."""
+    """A source that lists files in its folders that are not read."""
 
     @property
     def unread(self) -> Sequence[UnreadFile]:
@@ -85,5 +87,5 @@ class HasUnreadFiles(Protocol):
 
 
 def item_name(source: Source, index: int) -> str:
-    """What people know an item by: the path of its image, or its id where it lies in no file."""
+    """Name of an item in messages: the path of its image, or its id if it has no file."""
     return str(source.files(index).image) if isinstance(source, HasFiles) else source.ids[index]

@@ -1,4 +1,4 @@
-"""The joint training transform: scale, crop, flip and colour, with image and mask on one grid throughout."""
+"""The training transform: random scale, crop, flip and colour, with image and mask on the same grid."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +23,15 @@ from selfreg.data.pixels import (
 from selfreg.data.source import Pair
 
 DEFAULT_SCALE = (0.5, 2.0)
-"""Range of the random zoom, where nothing else is chosen."""
+"""Default range of the random scale."""
 
 DEFAULT_COLOUR = 0.25
-"""Strength of the colour augmentation, where nothing else is chosen; `data.colour` of a configuration has the same."""
+"""Default strength of the colour augmentation, also that of `data.colour` in a configuration."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a crop: `length` source pixels from `start` become `size` crop pixels from `offset`."""
+    """One axis of a crop: `length` source pixels from `start` are resized to `size` crop pixels at `offset`."""
 
     start: int
     length: int
@@ -39,23 +39,23 @@ class Span:
     size: int
 
     def nearest(self) -> NDArray[np.intp]:
-        """(size,) the source pixel under the centre of each crop pixel."""
+        """The source pixel at the centre of each crop pixel, (size,)."""
         centres = (np.arange(self.size) + 0.5) * (self.length / self.size)
         return self.start + np.minimum(centres.astype(np.intp), self.length - 1)
 
 
 def draw_span(length: int, size: int, scale: float, generator: np.random.Generator) -> Span:
-    """Chooses one axis of a random crop of an image that is enlarged by `scale`, without enlarging it first.
+    """Draw one axis of a random crop of a scaled image, without scaling the image first.
 
     Args:
-        length: the image's extent in pixels.
-        size: the crop's extent in pixels.
-        scale: crop pixels per image pixel.
-        generator: the source of chance; exactly one number is drawn.
+        length: Size of the image in pixels.
+        size: Size of the crop in pixels.
+        scale: Crop pixels per image pixel.
+        generator: Random generator; exactly one number is drawn.
 
     Returns:
-        The part of the image to resize, and where it goes: all places at which the crop lies within the enlarged
-        image, or the enlarged image within the crop, are equally likely.
+        The part of the image to resize and its place in the crop. All places at which the crop lies within the scaled
+        image, or the scaled image within the crop, are equally likely.
     """
     chance = generator.random()
     window = max(1, round(size / scale))
@@ -66,7 +66,7 @@ def draw_span(length: int, size: int, scale: float, generator: np.random.Generat
 
 
 def take_grid(values: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
-    """`values[rows][:, columns]`, the rows first where that leaves fewer to take the columns of."""
+    """Compute `values[rows][:, columns]`, selecting rows first if that leaves fewer values."""
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     if bottom - top > len(rows):
         return values.take(rows, 0).take(columns, 1)
@@ -75,21 +75,21 @@ def take_grid(values: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.
 
 @dataclass(frozen=True)
 class TrainingTransform:
-    """Random scale, crop, flip and colour of an image and its mask; each result depends only on its seed.
+    """Random scale, crop, flip and colour of an image and its mask; the result depends only on the seed.
 
-    The window of the source that the crop will show is cut out first and resized once, so the cost is that of the
-    crop, not of the image. The aspect is kept (to the rounding of the window to whole pixels). The mask follows on the
-    same grid, nearest pixel centre. Where the scaled image is smaller than the crop, the rest is void in the mask and
-    the mean colour in the image. There is no hue jitter: it costs more than all the rest.
+    Only the part of the source inside the crop is cut out and resized, so the cost depends on the crop, not on the
+    image. The aspect ratio is kept (up to rounding to whole pixels). The mask is sampled on the same grid at the
+    nearest pixel centre. If the scaled image is smaller than the crop, the rest is void in the mask and the mean colour
+    in the image. There is no hue jitter, since it costs more than all other steps together.
 
     Attributes:
         crop_size: (height, width) of the result in pixels.
         scale: Range of the random scale, uniform; (1, 1) for none.
-        flip: Mirror every second window of the image left to right.
+        flip: Flip left to right with probability 1/2.
         colour: Brightness, contrast and saturation factors of 1 - colour to 1 + colour; 0 for none.
         mean: One number per band, for pixel values in [0, 1].
         std: Likewise.
-        short_side: Before the random scale, the image counts as resized so that its short side has this length.
+        short_side: Resize the image so that its short side has this length before the random scale.
 
     Raises:
         ValueError: If a size or scale is not positive, or the range is empty.
@@ -122,7 +122,7 @@ class TrainingTransform:
 
         Args:
             pair: Image and mask.
-            seed: Everything random follows from it.
+            seed: Seed of all random numbers.
             confidence: (H, W) float32 in [0, 1] on the grid of the mask, or None.
 
         Returns:
@@ -156,7 +156,7 @@ class TrainingTransform:
         return image, mask, sure
 
     def draw_window(self, height: int, width: int, generator: np.random.Generator) -> tuple[Span, Span]:
-        """Chooses scale and place of the crop of a height x width image: (rows, columns)."""
+        """Draw scale and position of the crop of a height x width image: (rows, columns)."""
         scale = float(generator.uniform(*self.scale))
         if self.short_side is not None:
             scale *= self.short_side / min(height, width)
@@ -173,5 +173,5 @@ class TrainingTransform:
 
 
 def _inside(crop: Tensor, rows: Span, columns: Span) -> Tensor:
-    """The part of a crop that the image fills; the rest is padding."""
+    """The part of a crop that the image covers; the rest is padding."""
     return crop[..., rows.offset : rows.offset + rows.size, columns.offset : columns.offset + columns.size]

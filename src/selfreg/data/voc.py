@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012, alone and with the SBD annotations, with tags, and with a folder of pseudo masks."""
+"""PASCAL VOC 2012, optionally with the SBD annotations, image-level tags, or a folder of pseudo masks."""
 
 import xml.etree.ElementTree as ElementTree
 from functools import partial
@@ -40,17 +40,17 @@ def voc(
     `ImageSets/Segmentation/SPLIT.txt`; and of SBD, `dataset/cls/ID.mat`, `img/ID.jpg`, `train.txt`, `val.txt`.
 
     Args:
-        root: `VOC2012`, or a folder that holds it or `VOCdevkit/VOC2012`.
+        root: `VOC2012`, or a folder that contains it or `VOCdevkit/VOC2012`.
         split: "train" (1,464 images), "val" (1,449), "trainval", or "trainaug" (10,582): the images of VOC train and
-            of both lists of SBD, less those of VOC val. SBD's own "train" overlaps VOC val and is never used. Where
-            VOC has a mask for an image, it is taken before SBD's.
-        sbd: the folder `dataset` of SBD's archive; looked for beside VOC if not given.
-        masks: a folder of index PNGs `ID.png` to read in place of the official masks, such as pseudo masks.
-        tags_only: weak supervision: look at no mask; `read` gives void throughout.
-        must_exist: refuse missing files now.
+            of both lists of SBD, without those of VOC val. SBD's own "train" overlaps VOC val and is never used. If VOC
+            has a mask for an image, it is preferred to SBD's.
+        sbd: The folder `dataset` of SBD's archive; by default it is searched for next to VOC.
+        masks: A folder of index PNGs `ID.png` that replace the official masks, such as pseudo masks.
+        tags_only: Weak supervision: `read` returns masks that are void throughout.
+        must_exist: Raise now if files are missing.
 
     Raises:
-        ValueError: a folder, list or file is missing, or the training list holds images of VOC val.
+        ValueError: If a folder, list or file is missing, or the training list contains images of VOC val.
     """
     root = Path(root).expanduser()
     given = None if masks is None else Path(masks).expanduser()
@@ -83,15 +83,15 @@ def voc(
 
 
 def trainaug_ids(voc_train: list[str], voc_val: list[str], sbd_train: list[str], sbd_val: list[str]) -> list[str]:
-    """The sorted ids of "trainaug": all that VOC train or SBD annotates, without the images of VOC val."""
+    """The sorted ids of "trainaug": all images of VOC train or SBD, without those of VOC val."""
     return sorted((set(voc_train) | set(sbd_train) | set(sbd_val)) - set(voc_val))
 
 
 def read_voc_mask(path: Path) -> NDArray[np.uint8]:
-    """Reads a VOC mask, (H, W) uint8 with void 255, from VOC's palette PNG or from SBD's MATLAB file.
+    """Read a VOC mask as (H, W) uint8 with void 255, from VOC's palette PNG or SBD's MATLAB file.
 
     Raises:
-        ValueError: the file is missing, unreadable, or holds values that are neither a class nor void.
+        ValueError: If the file is missing, unreadable, or contains values that are neither a class nor void.
     """
     if path.suffix != ".mat":
         return read_mask(path, VOC_LABELS)
@@ -103,10 +103,10 @@ def read_voc_mask(path: Path) -> NDArray[np.uint8]:
 
 
 def read_voc_tags(annotations: Path, image_id: str) -> list[int]:
-    """The sorted indices of the classes of all objects that an image's XML annotation names.
+    """Sorted indices of the classes of all objects in an image's XML annotation.
 
     Raises:
-        ValueError: the annotation is missing or no XML.
+        ValueError: If the annotation is missing or not valid XML.
     """
     path = annotations / f"{image_id}.xml"
     try:
@@ -128,13 +128,13 @@ def _split_ids(lists: Path, split: str, sbd: Path | None) -> list[str]:
         shared = set(ids) & set(read_list(lists / "val.txt"))
         if shared:
             raise ValueError(
-                f"{lists / 'trainaug.txt'}: holds '{min(shared)}' of val ({len(shared)} such): remove them"
+                f"{lists / 'trainaug.txt'}: contains '{min(shared)}' of val ({len(shared)} such): remove them"
             )
     return ids
 
 
 def find_sbd(root: Path) -> Path | None:
-    """SBD's folder with `cls` and the lists, where it lies beside VOC or above it; else None."""
+    """SBD's folder with `cls` and the lists, if it lies next to VOC or in a parent folder; otherwise None."""
     bases = [root, *root.parents[:2]]
     places = [
         place for base in bases for name in ("benchmark_RELEASE", "SBD", "sbd") for place in _sbd_places(base / name)

@@ -1,4 +1,4 @@
-"""The generated data set: scenes that need no download and hold both failures of segmentation networks."""
+"""A generated data set that needs no download: scenes with small objects, thin parts and similar large objects."""
 
 from selfreg.data.scenes.scenes import Scenes
 

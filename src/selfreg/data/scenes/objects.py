@@ -1,4 +1,4 @@
-"""The things that stand in a scene, each painted part by part with its class."""
+"""The objects of a scene, each drawn part by part with its class."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from selfreg.data.scenes.surfaces import (
 def animal(
     canvas: Canvas, x: float, y: float, size: float, kind: int, haze: Array, nearness: float, rng: np.random.Generator
 ) -> None:
-    """A horse or a cow of `size` pixels in height whose hooves stand at (x, y): one body, four thin legs, a tail."""
+    """Draw a horse or a cow, `size` pixels high with its hooves at (x, y): a body, four thin legs, a tail."""
     horse = kind == HORSE
     facing = float(rng.choice([-1, 1]))
     length = size * (0.50 if horse else 0.56)
@@ -74,7 +74,7 @@ def animal(
 def building(
     canvas: Canvas, x: float, y: float, size: float, haze: Array, nearness: float, rng: np.random.Generator
 ) -> None:
-    """A house of `size` pixels in height with two visible sides, windows, a door and a roof."""
+    """Draw a house, `size` pixels high, with two visible sides, windows, a door and a roof."""
     width = size * rng.uniform(0.8, 1.7)
     colour = hazed(WALLS[rng.integers(len(WALLS))].astype(np.float32), nearness, haze)
     roof = hazed(np.array((0.42, 0.25, 0.21)) * rng.uniform(0.7, 1.2), nearness, haze).astype(np.float32)
@@ -112,7 +112,7 @@ def building(
 def truck(
     canvas: Canvas, x: float, y: float, size: float, haze: Array, nearness: float, rng: np.random.Generator
 ) -> None:
-    """A truck of `size` pixels in height: a box with walls like a building's, a cab, wheels, a thin mirror."""
+    """Draw a truck, `size` pixels high: a box with walls like a building's, a cab, wheels, a thin mirror."""
     facing = float(rng.choice([-1, 1]))
     long = size * rng.uniform(1.0, 1.5)
     colour = hazed(WALLS[rng.integers(len(WALLS))].astype(np.float32), nearness, haze)
@@ -149,7 +149,7 @@ def truck(
 def tree(
     canvas: Canvas, x: float, y: float, size: float, haze: Array, nearness: float, rng: np.random.Generator
 ) -> None:
-    """A tree of `size` pixels in height: a trunk and a crown of several clumps of leaves."""
+    """Draw a tree, `size` pixels high: a trunk and a crown of several clumps of leaves."""
     green = np.array((0.20, 0.34, 0.13)) * rng.uniform(0.75, 1.25) + np.array((0.12, 0.04, 0.0)) * rng.random()
     leaves = hazed(green.astype(np.float32), nearness, haze)
     bark = hazed(np.array((0.30, 0.23, 0.17), dtype=np.float32), nearness, haze)
@@ -189,7 +189,7 @@ def tree(
 def pole(
     canvas: Canvas, x: float, y: float, size: float, haze: Array, nearness: float, rng: np.random.Generator
 ) -> None:
-    """A lamp post or a sign post of `size` pixels in height, one to a few pixels thick."""
+    """Draw a lamp post or a sign post, `size` pixels high and one to a few pixels thick."""
     grey = hazed(np.array((0.32, 0.33, 0.34)) * rng.uniform(0.6, 1.5), nearness, haze).astype(np.float32)
     thick = max(size * rng.uniform(0.010, 0.017), 0.65)
     ground_shadow(canvas, x, y, thick * 4, size * 0.25)
@@ -208,7 +208,7 @@ def pole(
 
 
 def fence(canvas: Canvas, y: float, size: float, haze: Array, nearness: float, rng: np.random.Generator) -> None:
-    """A row of thin posts with a rail along a part of the picture."""
+    """Draw a row of thin posts with a rail across a part of the image."""
     wood = hazed(np.array((0.40, 0.33, 0.26)) * rng.uniform(0.7, 1.4), nearness, haze).astype(np.float32)
     left = rng.uniform(-0.2, 0.5) * canvas.width
     right = left + rng.uniform(0.4, 0.8) * canvas.width
@@ -220,7 +220,7 @@ def fence(canvas: Canvas, y: float, size: float, haze: Array, nearness: float, r
 
 
 def bird(canvas: Canvas, x: float, y: float, size: float, flying: bool, rng: np.random.Generator) -> None:
-    """A bird of about `size` pixels: two wings in the sky, or a small body on the ground."""
+    """Draw a bird of about `size` pixels: two wings in the sky, or a small body on the ground."""
     colour = np.array(
         ((0.12, 0.12, 0.14), (0.80, 0.80, 0.79), (0.45, 0.36, 0.30))[int(rng.integers(3))], dtype=np.float32
     )

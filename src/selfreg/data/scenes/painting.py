@@ -1,4 +1,4 @@
-"""A small painter: shapes given by their signed distance, painted with soft edges and labelled with exact ones."""
+"""Drawing of shapes given by their signed distance, with antialiased colours and exact labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ Colour = Sequence[float] | Array
 
 @dataclass(frozen=True)
 class Shape:
-    """A region of the picture plane.
+    """A region of the image plane.
 
     Attributes:
-        distance: (x, y) in pixels to the signed distance from the outline in pixels, negative within.
-        box: (left, top, right, bottom) in pixels, around all of it.
+        distance: Maps (x, y) in pixels to the signed distance from the outline in pixels, negative inside.
+        box: Bounding box (left, top, right, bottom) in pixels.
     """
 
     distance: Callable[[Array, Array], Array]
     box: tuple[float, float, float, float]
 
     def __or__(self, other: "Shape") -> "Shape":
-        """Both regions together."""
+        """Union of two regions."""
         low = np.minimum(self.box[:2], other.box[:2])
         high = np.maximum(self.box[2:], other.box[2:])
         box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
@@ -38,7 +38,7 @@ class Shape:
 
 
 def ellipse(x0: float, y0: float, radius_x: float, radius_y: float) -> Shape:
-    """An upright ellipse around (x0, y0)."""
+    """An axis-aligned ellipse centred at (x0, y0)."""
 
     def distance(x: Array, y: Array) -> Array:
         u, v = (x - x0) / radius_x, (y - y0) / radius_y
@@ -52,7 +52,7 @@ def ellipse(x0: float, y0: float, radius_x: float, radius_y: float) -> Shape:
 
 
 def stroke(start: tuple[float, float], end: tuple[float, float], radius: float, radius_end: float = 0.0) -> Shape:
-    """A line with round ends whose radius runs from `radius` to `radius_end` (0: the same all along)."""
+    """A line with round ends whose radius changes from `radius` to `radius_end` (0: constant radius)."""
     (x0, y0), (x1, y1) = start, end
     growth = (radius_end or radius) - radius
     length = max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-6)
@@ -68,7 +68,7 @@ def stroke(start: tuple[float, float], end: tuple[float, float], radius: float, 
 
 
 def polygon(*corners: tuple[float, float]) -> Shape:
-    """A convex polygon; corners clockwise as seen on the picture."""
+    """A convex polygon; corners in clockwise order on the image."""
     points = np.asarray(corners, dtype=np.float64)
     steps = np.roll(points, -1, axis=0) - points
     normals = np.stack([steps[:, 1], -steps[:, 0]], axis=1)
@@ -88,12 +88,12 @@ def polygon(*corners: tuple[float, float]) -> Shape:
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Shape:
-    """An upright rectangle."""
+    """An axis-aligned rectangle."""
     return polygon((left, top), (right, top), (right, bottom), (left, bottom))
 
 
 def clouds(height: int, width: int, generator: np.random.Generator, cell: float, octaves: int = 4) -> Array:
-    """(height, width) float32 of about -1..1: smooth noise, the coarsest features `cell` pixels wide."""
+    """Smooth noise of about -1..1, (height, width) float32; the coarsest features are `cell` pixels wide."""
     total = np.zeros((height, width), dtype=np.float32)
     strength = 0.55
     for _ in range(octaves):
@@ -106,14 +106,14 @@ def clouds(height: int, width: int, generator: np.random.Generator, cell: float,
 
 
 class Canvas:
-    """A picture and its label map, painted from far to near.
+    """An image and its label map, drawn from far to near.
 
     Attributes:
-        image: (H, W, 3) float32 of 0..1.
+        image: (H, W, 3) float32 in [0, 1].
         mask: (H, W) uint8 class indices.
-        light: where the light comes from, -1 (left) to 1 (right).
-        grain: (H, W) float32 of about -1..1, fine smooth noise for surfaces.
-        folds: (H, W) float32 of about -1..1, coarse smooth noise for patches and crowns.
+        light: Direction of the light, -1 (left) to 1 (right).
+        grain: Fine smooth noise for surfaces, (H, W) float32 of about -1..1.
+        folds: Coarse smooth noise for patches and crowns, (H, W) float32 of about -1..1.
     """
 
     def __init__(self, height: int, width: int, generator: np.random.Generator) -> None:
@@ -129,7 +129,7 @@ class Canvas:
         )
 
     def area(self, shape: Shape, margin: float = 1.0) -> tuple[slice, slice] | None:
-        """Rows and columns of the canvas around a shape, or None where it lies outside."""
+        """Rows and columns of the canvas around a shape, or None if it lies outside."""
         left, top, right, bottom = shape.box
         rows = slice(max(int(top - margin), 0), min(int(bottom + margin) + 1, self.height))
         columns = slice(max(int(left - margin), 0), min(int(right + margin) + 1, self.width))
@@ -142,12 +142,12 @@ class Canvas:
     def paint(
         self, shape: Shape, colour: Callable[[Array, Array, Array, tuple[slice, slice]], Array] | Colour, label: int
     ) -> None:
-        """Paints a shape and labels its pixels, those whose centre lies within it.
+        """Draw a shape and label the pixels whose centre lies inside it.
 
         Args:
-            shape: the region.
-            colour: RGB of 0..1, or a function of (x, y, distance, area) that gives (h, w, 3).
-            label: class index; -1 leaves the label map as it is (a detail of what is painted already).
+            shape: The region.
+            colour: RGB in [0, 1], or a function of (x, y, distance, area) that returns (h, w, 3).
+            label: Class index; -1 keeps the label map (for details of what is already drawn).
         """
         area = self.area(shape)
         if area is None:
@@ -161,7 +161,7 @@ class Canvas:
             self.mask[area][distance < 0] = label
 
     def shade(self, shape: Shape, softness: float, strength: float) -> None:
-        """Darkens the picture, not the labels: a shadow whose edge fades over `softness` pixels."""
+        """Draw a shadow whose edge fades over `softness` pixels; the labels are unchanged."""
         area = self.area(shape, softness + 1)
         if area is None:
             return

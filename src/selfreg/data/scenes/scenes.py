@@ -1,4 +1,4 @@
-"""A procedural data set: landscapes with animals, trucks, houses, trees, poles and birds, and exact labels."""
+"""A procedural data set: landscapes with animals, trucks, houses, trees, poles and birds, with exact labels."""
 
 import zlib
 
@@ -25,27 +25,27 @@ _COLOURS = (
 
 
 class Scenes:
-    """Pictures that need no download and hold, by design, both failures that self-regulation is for.
+    """Generated images with small objects, thin parts and large objects of similar classes.
 
-    Small objects and thin parts: birds, lamp posts, fences, legs, tails. Large objects of confusable classes that
-    share textures in parts: a horse and a cow may wear the same coat, a truck the walls of a house. Each item is made
-    on the fly from (seed, split, index) alone, at about 20 ms for 128 x 192; there is no void.
+    Small objects and thin parts are birds, lamp posts, fences, legs and tails. Large objects of similar classes share
+    textures: a horse and a cow may have the same coat, a truck may have walls like a house. Each image is generated on
+    the fly from (seed, split, index) alone, in about 20 ms for 128 x 192; no pixel is void.
 
     Args:
-        split: any name; different names give different pictures.
-        length: number of items.
-        size: (height, width) of each in pixels, at least (32, 32).
-        seed: of the whole set.
+        split: Any name; different names give different images.
+        length: Number of images.
+        size: (height, width) in pixels, at least (32, 32).
+        seed: Seed of the whole set.
 
     Raises:
-        ValueError: no items, or a size that is too small.
+        ValueError: If there are no images, or the size is too small.
     """
 
     labels = Labels(CLASS_NAMES, None, full_palette(_COLOURS))
 
     def __init__(self, split: str, length: int, size: tuple[int, int] = (128, 192), seed: int = 0) -> None:
         if length < 1:
-            raise ValueError(f"scenes of length {length}: ask for at least one")
+            raise ValueError(f"scenes of length {length}: give at least 1")
         if min(size) < 32:
             raise ValueError(f"scenes of size {size}: give (height, width) of at least 32 pixels each")
         self.split = split
@@ -57,10 +57,10 @@ class Scenes:
         return len(self.ids)
 
     def read(self, index: int) -> Pair:
-        """Paints the scene at `index`: image (H, W, 3) uint8 and mask (H, W) uint8 of classes 0..8.
+        """Generate the scene at `index`: image (H, W, 3) uint8 and mask (H, W) uint8 with classes 0..8.
 
         Raises:
-            IndexError: the index is not in 0..len-1.
+            IndexError: If the index is not in 0..len-1.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"scene {index} of {len(self)}")
@@ -70,7 +70,7 @@ class Scenes:
         return Pair(_develop(canvas, generator), canvas.mask)
 
     def tags(self, index: int) -> NDArray[np.float32]:
-        """(K,) float32: 1 for each class that the scene at `index` shows."""
+        """Tags of the scene at `index`, (K,) float32: 1 for each class that it contains."""
         tags = np.zeros(self.labels.num_classes, dtype=np.float32)
         tags[np.unique(self.read(index).mask)] = 1
         return tags
@@ -95,7 +95,7 @@ def _paint_scene(canvas: Canvas, generator: np.random.Generator) -> None:
 
 
 def _choose(generator: np.random.Generator) -> list[tuple[float, str]]:
-    """What stands on the ground: (nearness of 0..1, kind), far things first once sorted."""
+    """Choose objects on the ground: (nearness in [0, 1], kind), sorted from far to near."""
     plan = (
         ("building", (0, 1, 1, 2), 0.16, 0.34),
         ("tree", (0, 1, 2, 3), 0.14, 0.50),
@@ -115,7 +115,7 @@ def _choose(generator: np.random.Generator) -> list[tuple[float, str]]:
 def _place(
     canvas: Canvas, kind: str, x: float, y: float, unit: float, haze: Array, nearness: float, rng: np.random.Generator
 ) -> None:
-    """Paints one thing whose foot is at (x, y); `unit` is the picture's height at that distance, in pixels."""
+    """Draw one object with its foot at (x, y); `unit` is the height of the image at that distance, in pixels."""
     if kind == "animal":
         animal(canvas, x, y, unit * rng.uniform(0.62, 0.82), int(rng.choice([HORSE, COW])), haze, nearness, rng)
     elif kind == "bird":
@@ -133,7 +133,7 @@ def _place(
 
 
 def _paint_sky(canvas: Canvas, horizon: float, generator: np.random.Generator) -> Array:
-    """Sky with clouds over the whole canvas; returns the colour of the air at the horizon."""
+    """Draw a sky with clouds over the whole canvas; return the colour of the air at the horizon."""
     warmth = generator.uniform(0, 1)
     zenith = np.array((0.28, 0.48, 0.78)) * (1 - warmth) + np.array((0.48, 0.56, 0.70)) * warmth
     low = np.array((0.74, 0.83, 0.90)) * (1 - warmth) + np.array((0.93, 0.84, 0.72)) * warmth
@@ -147,7 +147,7 @@ def _paint_sky(canvas: Canvas, horizon: float, generator: np.random.Generator) -
 
 
 def _paint_ground(canvas: Canvas, horizon: float, haze: Array, generator: np.random.Generator) -> None:
-    """Grass or earth in perspective, with an optional path that runs to the horizon."""
+    """Draw grass or earth in perspective, with an optional path to the horizon."""
     grass = np.array((0.36, 0.46, 0.20)) * generator.uniform(0.75, 1.15)
     earth = np.array((0.55, 0.46, 0.33)) * generator.uniform(0.8, 1.1)
     first = grass if generator.random() < 0.7 else earth
@@ -184,13 +184,13 @@ def _paint_ground(canvas: Canvas, horizon: float, haze: Array, generator: np.ran
 
 
 def _reflected(place: Array, side: int) -> NDArray[np.intp]:
-    """Any coordinate as an index of 0..side-1, to and fro, so that a repeated texture has no seams."""
+    """Map any coordinate to an index 0..side-1 by reflection, so that a repeated texture has no seams."""
     turn = place.astype(np.intp) % (2 * side)
     return np.minimum(turn, 2 * side - 1 - turn)
 
 
 def _paint_wood(canvas: Canvas, horizon: float, haze: Array, generator: np.random.Generator) -> None:
-    """A far wood along a part of the horizon."""
+    """Draw a distant forest along a part of the horizon."""
     height = canvas.height * generator.uniform(0.05, 0.12)
     middle, reach = generator.uniform(0, 1) * canvas.width, generator.uniform(0.25, 0.7) * canvas.width
     green = np.array((0.20, 0.32, 0.17)) * generator.uniform(0.8, 1.2)
@@ -213,7 +213,7 @@ def _paint_wood(canvas: Canvas, horizon: float, haze: Array, generator: np.rando
 
 
 def _develop(canvas: Canvas, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """From paint to photograph: exposure, a little vignetting, sensor noise, 8 bits."""
+    """Convert the canvas to a photograph: exposure, slight vignetting, sensor noise, 8 bits."""
     x, y = canvas.points((slice(None), slice(None)))
     radius = (x / canvas.width - 0.5) ** 2 + (y / canvas.height - 0.5) ** 2
     exposure = generator.uniform(0.85, 1.12) * (1.03 - 0.28 * radius)

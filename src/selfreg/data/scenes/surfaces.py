@@ -1,4 +1,4 @@
-"""Classes, colours and paints of the things in a scene: coats, walls, shadows."""
+"""Classes, colours and surfaces of the objects in a scene: coats, walls, shadows."""
 
 from collections.abc import Callable
 
@@ -37,12 +37,12 @@ WALLS = np.array(
 
 
 def hazed(colour: Array, nearness: float, haze: Array) -> Array:
-    """What is far takes on the colour of the air."""
+    """Blend the colour of distant objects with the colour of the air."""
     return colour + (haze - colour) * np.float32(0.55 * (1 - nearness) ** 2)
 
 
 def rounded(canvas: Canvas, colour: Array, centre: tuple[float, float], radius: tuple[float, float]) -> Paint:
-    """Paint for a rounded body: lit from the canvas's side and from above, darker toward its outline."""
+    """Surface of a rounded body: lit from the side of the light and from above, darker toward its outline."""
 
     def paint(x: Array, y: Array, distance: Array, area: tuple[slice, slice]) -> Array:
         side = np.clip((x - centre[0]) / radius[0], -1.2, 1.2) * (0.16 * canvas.light)
@@ -55,7 +55,7 @@ def rounded(canvas: Canvas, colour: Array, centre: tuple[float, float], radius: 
 
 
 def wall(canvas: Canvas, colour: Array, ribs: float, courses: float, light: float) -> Paint:
-    """Paint for a flat wall with upright ribs and level courses of the given widths in pixels (0: none)."""
+    """Surface of a flat wall with vertical ribs and horizontal courses of the given widths in pixels (0: none)."""
 
     def paint(x: Array, y: Array, distance: Array, area: tuple[slice, slice]) -> Array:
         tone = light + 0.05 * canvas.grain[area] + 0.06 * canvas.folds[area] + np.clip(-distance / 9, 0, 1) * 0.04
@@ -70,14 +70,14 @@ def wall(canvas: Canvas, colour: Array, ribs: float, courses: float, light: floa
 
 
 def ground_shadow(canvas: Canvas, x: float, y: float, width: float, height: float) -> None:
-    """A soft dark patch at the foot of a thing, thrown away from the light."""
+    """Draw a soft shadow at the foot of an object, on the side away from the light."""
     reach = -canvas.light * height * 0.35
     canvas.shade(ellipse(x + reach, y, width / 2 + abs(reach) * 0.7, max(0.06 * height, 1.5)), 0.05 * height + 1, 0.45)
     canvas.shade(ellipse(x, y, width / 2, max(0.035 * height, 1.0)), 0.02 * height + 0.8, 0.35)
 
 
 def coat(canvas: Canvas, generator: np.random.Generator, haze: Array, nearness: float, patchy: float) -> Paint:
-    """A coat of one colour, or (with chance `patchy`) with blotches of a second over a part of the body."""
+    """Surface of a coat with one colour, or (with probability `patchy`) with blotches of a second colour."""
     first, second = (hazed(COATS[i].astype(np.float32), nearness, haze) for i in generator.permutation(len(COATS))[:2])
     blotched = generator.random() < patchy
     border, slope = generator.uniform(-0.25, 0.35), generator.uniform(-1, 1)
