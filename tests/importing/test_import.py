@@ -193,7 +193,7 @@ def test_an_existing_target_is_refused_and_kept(
     else:
         out.symlink_to(tmp_path / "elsewhere")
     assert selfreg("import", tmp_path / "export", out) == 2
-    assert f"{out}: exists already" in capsys.readouterr().err
+    assert f"{out}: already exists" in capsys.readouterr().err
     assert not (tmp_path / "elsewhere").exists()
     if kind == "file":
         assert out.read_text(encoding="utf-8") == "mine"
@@ -205,7 +205,7 @@ def test_an_unknown_export_says_what_was_looked_for_and_what_is_there(
     exports.save_image(tmp_path / "export/holiday.jpg")
     assert selfreg("import", tmp_path / "export", out) == 2
     error = capsys.readouterr().err
-    assert "no known export" in error
+    assert "unknown export format" in error
     assert "1 files, such as holiday.jpg" in error
     assert selfreg("import", tmp_path / "nothing", out) == 2
     assert f"{tmp_path / 'nothing'}: no such folder" in capsys.readouterr().err

@@ -111,7 +111,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "no points": ({"shape_type": "polygon"}, "'points' is not a list of coordinates"),
     "words": ({"points": [["a", "b"]] * 3, "shape_type": "polygon"}, "'points' is not a list of coordinates"),
     "NaN": ({"points": [[0, float("nan")]] * 3, "shape_type": "polygon"}, "'points' is not a list of coordinates"),
-    "a mask that is none": ({"points": [[0, 0]], "shape_type": "mask", "mask": "eA=="}, "a mask that is no PNG"),
+    "a mask that is none": ({"points": [[0, 0]], "shape_type": "mask", "mask": "eA=="}, "a mask that is not a PNG"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Checking a data set before it costs a training: every image and mask is read once."""
+"""Checks of a data set before training: every image and mask is read once."""
 
 from selfreg.checking.checks import check_data
 from selfreg.checking.findings import DataReport, Finding

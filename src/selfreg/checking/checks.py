@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a data set, found before it costs a training."""
+"""Checks for every known problem of a data set."""
 
 import os
 import warnings
@@ -29,26 +29,26 @@ def check_data(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> DataReport:
-    """Read every image and mask of a data set once and report what is wrong.
+    """Read every image and mask of a data set once and report problems.
 
-    Errors: unreadable, truncated or missing files, sizes that differ, labels out of range, colour masks, masks that
-    are void throughout, empty splits, the same picture in two splits. Warnings: much void, classes that never occur,
-    occur in one split only or are rare, pictures of two splits that look alike, the same picture twice in a split,
-    masks without an image, EXIF orientations. No file ends the check, whatever is wrong with it.
+    Errors: unreadable, truncated or missing files, sizes that differ, labels out of range, colour masks, masks that are
+    void throughout, empty splits, the same picture in two splits. Warnings: much void, classes that never occur, occur
+    in one split only or are rare, pictures of two splits that look alike, the same picture twice in a split, masks
+    without an image, EXIF orientations. No file can stop the check.
 
     Args:
         kind: Kind of data set, see `open_source`.
-        root: Its folder.
-        splits: Splits to read; by default all that are there.
-        workers: Number of processes; by default as many as there are cores.
-        progress: Called with (items read, items in all) after each.
-        options: Options of the kind, as for `open_source`.
+        root: Folder of the data set.
+        splits: Splits to read; by default all of them.
+        workers: Number of processes; by default the number of cores.
+        progress: Called with (items read, total number of items) after each item.
+        **options: Options of the kind, as for `open_source`.
 
     Returns:
-        The findings, errors first, with the shares of the classes in each split.
+        The findings, errors first, and the class frequencies of each split.
 
     Raises:
-        ValueError: The kind or an option is unknown, or no split is found.
+        ValueError: If the kind or an option is unknown, or no split is found.
 
     Example:
         >>> from selfreg.checking import check_data
@@ -81,7 +81,7 @@ def check_data(
 
 
 def list_tree(root: Path) -> list[str]:
-    """The folders below `root`, one line each: how many files of which suffix they hold; hidden ones left out."""
+    """The folders below `root`, one line each, with the number of files of each type; hidden folders are omitted."""
     lines: list[str] = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -91,7 +91,7 @@ def list_tree(root: Path) -> list[str]:
         for name in visible:
             suffix = Path(name).suffix or "without suffix"
             counts[suffix] = counts.get(suffix, 0) + 1
-        # files that stand alone, such as labels.json, are named
+        # single files, such as labels.json, are named
         alone = {suffix: name for name in visible for suffix in [Path(name).suffix] if counts.get(suffix) == 1}
         held = ", ".join(alone.get(suffix, f"{count} {suffix}") for suffix, count in counts.items())
         lines.append(f"{'  ' * depth}{Path(folder).name}/{'  ' + held if held else ''}")
@@ -103,10 +103,10 @@ def list_tree(root: Path) -> list[str]:
 def _open(
     kind: str, root: str | Path | None, split: str, options: Mapping[str, Any], findings: list[Finding]
 ) -> Source | None:
-    """Open a split with its missing files left in, so that all are found; a split that cannot be opened is noted."""
+    """Open a split without rejecting missing files, so that all are reported; errors become findings."""
     lenient = {} if kind == "scenes" else {"must_exist": False}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of masks without an image, which are all named below
+        warnings.simplefilter("ignore")  # masks without an image are all reported below
         try:
             source = open_source(kind, root, split, **lenient, **options)
         except DataOptionError:

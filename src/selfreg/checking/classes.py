@@ -1,4 +1,4 @@
-"""What the masks say as a whole: void, and classes that are absent or rare."""
+"""Checks of the labels of a data set: void, and absent or rare classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ _RARE_SHOWN = 10
 
 
 def summarise_split(items: Sequence[Item], num_classes: int) -> SplitSummary:
-    """Add up the labels of one split."""
+    """Sum the labels of one split."""
     pixels = np.zeros(256, dtype=np.int64)
     images = np.zeros(256, dtype=np.int64)
     objects = np.zeros((256, len(SIZE_EDGES) + 1), dtype=np.int64)
@@ -42,7 +42,7 @@ def summarise_split(items: Sequence[Item], num_classes: int) -> SplitSummary:
 
 
 def find_label_faults(items: Mapping[str, Sequence[Item]], labels: Labels) -> list[Finding]:
-    """Splits whose labels cannot be meant, such as misread binary masks: errors."""
+    """Errors for splits whose labels are certainly wrong, such as misread binary masks."""
     findings = []
     for split, found in items.items():
         pixels = np.zeros(256, dtype=np.int64)
@@ -50,7 +50,7 @@ def find_label_faults(items: Mapping[str, Sequence[Item]], labels: Labels) -> li
             for value, count in item.pixels.items():
                 pixels[value] += count
         fault = label_fault(pixels, labels, split) if pixels.any() else None
-        # a mask that is void throughout is a finding of its own
+        # masks that are void throughout are reported separately
         if fault is not None and pixels[: labels.num_classes].any():
             findings.append(Finding("error", "split", split, None, fault))
     return findings
@@ -59,7 +59,7 @@ def find_label_faults(items: Mapping[str, Sequence[Item]], labels: Labels) -> li
 def find_label_problems(
     items: Mapping[str, Sequence[Item]], summaries: Mapping[str, SplitSummary], labels: Labels
 ) -> list[Finding]:
-    """Warn of void, of turned pictures, and of classes that are absent or rare, each class once."""
+    """Warnings about void, rotated pictures, and absent or rare classes; each class is reported once."""
     findings = []
     for split, summary in summaries.items():
         if summary.void_share > VOID_SHARE:
@@ -73,7 +73,7 @@ def find_label_problems(
         if turned:
             message = f"{turned[0]}: turned by its EXIF orientation ({len(turned)} such)"
             findings.append(Finding("warning", "orientation", split, turned[0], message))
-    # where no mask could be read, nothing is known of the classes
+    # nothing is known about the classes if no mask could be read
     known = {split: summary for split, summary in summaries.items() if any(item.pixels for item in items[split])}
     return findings + _class_findings(known, labels) if known else findings
 
@@ -100,7 +100,7 @@ def _class_findings(summaries: Mapping[str, SplitSummary], labels: Labels) -> li
 
 
 def _rarest(name: str, summaries: Mapping[str, SplitSummary], index: int) -> list[tuple[float, str]]:
-    """A class with its share in the split where it is rarest, or nothing if it is rare in none."""
+    """A class with its frequency in the split where it is rarest, or nothing if it is not rare."""
     found = []
     for split, summary in summaries.items():
         share, count = summary.pixel_share[index], summary.image_count[index]

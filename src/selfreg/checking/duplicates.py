@@ -1,4 +1,4 @@
-"""The same picture twice: pixel by pixel, or to the eye."""
+"""Duplicate pictures: identical pixels, or pictures that look alike."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ NEAR_CORRELATION = 0.98
 
 
 def find_duplicates(items: Sequence[Item]) -> list[Finding]:
-    """Find pictures that occur twice: errors across splits, warnings within one, or where they only look alike."""
+    """Find duplicate pictures: errors across splits, warnings within a split or if pictures only look alike."""
     findings = []
     same: dict[str, list[Item]] = defaultdict(list)
     for item in items:
@@ -36,7 +36,7 @@ def find_duplicates(items: Sequence[Item]) -> list[Finding]:
 
 
 def _near_pairs(items: Sequence[Item]) -> Iterator[tuple[Item, Item]]:
-    """Pairs of items of different splits that look alike, each item of the later split once."""
+    """Pairs of similar items of different splits; each item of the later split occurs once."""
     splits = list(dict.fromkeys(item.split for item in items))
     for number, later in enumerate(splits):
         mine = [item for item in items if item.split == later]
@@ -54,7 +54,7 @@ def _near_pairs(items: Sequence[Item]) -> Iterator[tuple[Item, Item]]:
 
 
 def _standardised(items: Sequence[Item]) -> NDArray[np.float32]:
-    """(N, 1024) thumbnails of mean 0 and length 1: their products are correlations."""
+    """(N, 1024) thumbnails with mean 0 and norm 1; their products are correlations."""
     looks = np.array([item.thumbnail for item in items], dtype=np.float32).reshape(len(items), -1)
     looks -= looks.mean(axis=1, keepdims=True)
     looks /= np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-6)

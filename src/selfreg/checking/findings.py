@@ -1,4 +1,4 @@
-"""The outcome of checking a data set, as objects and as JSON."""
+"""Results of checking a data set, as objects and as JSON."""
 
 import os
 import re
@@ -15,13 +15,13 @@ from selfreg.data.source import Source
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong (level "error": a file is at fault) or worth knowing (level "warning").
+    """One problem of a data set.
 
     Attributes:
-        level: "error" or "warning".
+        level: "error" (a file is wrong) or "warning".
         check: "file", "split", "duplicate", "near duplicate", "void", "class" or "orientation".
-        split: Where, or None if it concerns the whole data set.
-        file: The file that it is about, or None.
+        split: Split, or None for the whole data set.
+        file: The file concerned, or None.
         message: One line that names file, value and remedy.
     """
 
@@ -34,13 +34,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """Findings of one kind, told together.
+    """Findings of the same kind.
 
     Attributes:
         level: "error" or "warning".
-        text: What is wrong; of several findings, what is wrong with the first file.
-        files: The files concerned, relative to the data set's root where they lie in it; none for findings about the
-            whole data set.
+        text: What is wrong, for the first file.
+        files: The files concerned, relative to the data set's root if possible; none for findings about the whole data
+            set.
         count: Number of findings.
     """
 
@@ -50,7 +50,7 @@ class FindingGroup:
     count: int
 
     def line(self, examples: int = 3) -> str:
-        """The group as one line with at most so many files as examples."""
+        """The group as one line with at most `examples` files."""
         if not self.files:
             return self.text
         if self.count == 1:
@@ -62,11 +62,11 @@ class FindingGroup:
 
 
 def group_findings(findings: Sequence[Finding], root: str | None = None) -> list[FindingGroup]:
-    """Put findings together that say the same of different files, the first one's text standing for all.
+    """Group findings that have the same message for different files; the first one's text represents the group.
 
     Args:
-        findings: In any order; the groups come in the order of their first finding.
-        root: Folder of the data set; file names are shortened to what lies below it.
+        findings: In any order; groups are in the order of their first finding.
+        root: Folder of the data set; file names are given relative to it.
 
     Returns:
         One group for each level and kind of message.
@@ -85,7 +85,7 @@ def group_findings(findings: Sequence[Finding], root: str | None = None) -> list
 
 
 def _split_message(finding: Finding, root: str | None) -> tuple[str | None, str]:
-    """The file that a message begins with, if it does, and the rest; both with `root` cut off."""
+    """Split a message into the file that it begins with (or None) and the rest, both without `root`."""
     prefix = "" if root is None else f"{Path(root)}{os.sep}"
     file, colon, text = finding.message.partition(": ")
     if finding.file is None or not colon or not (os.sep in file or file == finding.file):
@@ -94,7 +94,7 @@ def _split_message(finding: Finding, root: str | None) -> tuple[str | None, str]
 
 
 def _pattern(text: str, names: Sequence[str]) -> str:
-    """What messages of one kind have in common: no names, no numbers, nothing in parentheses."""
+    """The common part of messages of one kind: without names, numbers and text in parentheses."""
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, "")
     text = re.sub(r"\([^()]*\)|'[^']*'|\S+\.\w{2,4}\b|\d+", "", text)
@@ -103,12 +103,12 @@ def _pattern(text: str, names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """The labels of one split.
+    """Summary of the labels of one split.
 
     Attributes:
-        num_images: Number of images, those at fault included.
-        void_share: Share of all pixels, in [0, 1].
-        pixel_share: Share of each class in the labelled pixels.
+        num_images: Number of images, including those with errors.
+        void_share: Fraction of void pixels, in [0, 1].
+        pixel_share: Fraction of each class among the labelled pixels.
         image_count: Number of images with each class.
         object_sizes: For each class, the number of its components in each of five size classes (`SIZE_EDGES`).
     """
@@ -122,16 +122,16 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_data` found.
+    """Result of `check_data`.
 
     Attributes:
         kind: Kind of the data set.
-        root: Its folder.
-        labels: Its classes; None if no split could be opened.
+        root: Folder of the data set.
+        labels: Classes; None if no split could be opened.
         splits: Split to summary.
-        findings: Errors first.
-        items: Every item of every split; `worst` gives those to look at.
-        tree: The folders of the data set with what they hold, one line each.
+        findings: Problems, errors first.
+        items: Every item of every split, see `worst`.
+        tree: Folders of the data set and their contents, one line each.
         sources: The splits that could be opened.
     """
 
@@ -146,21 +146,21 @@ class DataReport:
 
     @property
     def errors(self) -> list[Finding]:
-        """The findings that put a file at fault; the data set is sound when there are none."""
+        """The findings of level "error"; a data set without errors can be trained on."""
         return [finding for finding in self.findings if finding.level == "error"]
 
     @property
     def warnings(self) -> list[Finding]:
-        """The findings that are worth knowing."""
+        """The findings of level "warning"."""
         return [finding for finding in self.findings if finding.level == "warning"]
 
     @property
     def groups(self) -> list[FindingGroup]:
-        """The findings, those of one kind put together; errors first."""
+        """The findings, grouped by kind, errors first."""
         return group_findings(self.findings, self.root)
 
     def worst(self, count: int = 24) -> list[tuple[Item, list[Finding]]]:
-        """The items to look at first, with what was found about each: errors, warnings, then the largest void share."""
+        """The items to look at first with their findings: errors, warnings, then by the fraction of void."""
         about = defaultdict(list)
         for finding in self.findings:
             about[finding.file].append(finding)

@@ -1,4 +1,4 @@
-"""What can be known of one item by reading it once: faults, labels, sizes of objects, fingerprints of the picture."""
+"""Inspection of one item: faults, labels, sizes of objects, fingerprints of the picture."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ from selfreg.data.voc import VOC_LABELS
 from selfreg.messages import one_line
 
 SIZE_EDGES = (0.0001, 0.001, 0.01, 0.05)
-"""Borders between the classes of object sizes, as shares of the image: tiny, small, medium, large, huge."""
+"""Boundaries of the classes of object sizes, as fractions of the image: tiny, small, medium, large, huge."""
 
 _KNOWN_PALETTES: Mapping[str, Labels] = {
     "PASCAL VOC": VOC_LABELS,
@@ -36,22 +36,22 @@ _BLOCK = 2**24
 
 @dataclass(frozen=True)
 class Item:
-    """What one image and its mask are like.
+    """Properties of one image and its mask.
 
     Attributes:
-        split: Split that it belongs to.
-        image_id: Its id there.
-        image: File of the image; None if it has none of its own.
-        mask: File of the mask; None if it has none of its own.
-        faults: What is wrong with the files, one line each, naming the file and the remedy.
+        split: Split of the item.
+        image_id: Id in the split.
+        image: File of the image; None if it has none.
+        mask: File of the mask; None if it has none.
+        faults: Problems with the files, one line each, naming the file and the remedy.
         size: (height, width) in pixels, None if the image is unreadable.
-        turned: Whether the image's EXIF data say that it is to be turned.
-        pixels: Class index (255: void) to number of pixels; empty if the mask is at fault.
+        turned: Whether the EXIF orientation rotates or mirrors the image.
+        pixels: Class index (255: void) to number of pixels; empty if the mask is invalid.
         objects: Class index to the number of its 8-connected components in each of the five size classes.
         fingerprint: Hash of the decoded picture; equal for equal pixels only.
         thumbnail: (32, 32) uint8 grey.
-        perceptual: 64-bit pHash of the picture; a few bits change when it is scaled or saved again.
-        index: Its place in the split.
+        perceptual: 64-bit pHash of the picture; a few bits change if it is scaled or saved again.
+        index: Index in the split.
     """
 
     split: str
@@ -70,25 +70,25 @@ class Item:
 
     @property
     def void_share(self) -> float:
-        """Share of the pixels that are void, 0..1; 0 where the mask is at fault."""
+        """Fraction of void pixels in [0, 1]; 0 if the mask is invalid."""
         return self.pixels.get(IGNORE_INDEX, 0) / max(sum(self.pixels.values()), 1)
 
     @property
     def name(self) -> str:
-        """The image's file, or where it has none, split and id."""
+        """The image's file, or split and id if it has none."""
         return str(self.image or f"{self.split}/{self.image_id}")
 
 
 def inspect_item(source: Source, split: str, index: int) -> Item:
-    """Read one item of a source; what is wrong with it becomes part of the answer, whatever it is."""
+    """Read one item of a source; any problem with it becomes part of the result."""
     try:
         return _inspect(source, split, index)
-    except Exception as error:  # a file that a library stumbles over must not hide what is wrong with the others
+    except Exception as error:  # one bad file must not stop the check
         return lost_item(source, split, index, f"{type(error).__name__}: {one_line(error)}")
 
 
 def lost_item(source: Source, split: str, index: int, reason: str) -> Item:
-    """The answer for an item whose reading ended in an unexpected way."""
+    """Result for an item that could not be read because of an unexpected error."""
     image, mask = source.files(index) if isinstance(source, HasFiles) else (None, None)
     name = mask or image or f"{split}/{source.ids[index]}"
     return Item(
@@ -150,12 +150,12 @@ def object_sizes(mask: NDArray[np.uint8]) -> dict[int, tuple[int, ...]]:
 
 
 def _blocks(values: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-    """Rows of a map in parts, since numpy converts what it counts to 64 bits."""
+    """Split a map into blocks of rows, since numpy converts what it counts to 64 bits."""
     return np.array_split(values, max(1, values.size // _BLOCK))
 
 
 def perceptual_hash(picture: Image.Image) -> int:
-    """The 64 bits of a picture's pHash as one number."""
+    """pHash of a picture as a 64-bit integer."""
     import imagehash
 
     return int(str(imagehash.phash(picture)), 16)
@@ -166,13 +166,13 @@ def guess_palette(path: Path, labels: Labels) -> str | None:
 
     Args:
         path: A colour picture.
-        labels: Those of the data set, whose own palette is tried first.
+        labels: Labels of the data set; their palette is tried first.
 
     Returns:
         The name, or None if no known palette has all its colours.
 
     Raises:
-        ValueError: The picture cannot be read.
+        ValueError: If the picture cannot be read.
     """
     pixels = read_image(path).reshape(-1, 3)[:_COLOURS_LOOKED_AT].astype(np.uint32)
     packed, counts = np.unique(pixels @ np.array([65536, 256, 1], dtype=np.uint32), return_counts=True)
@@ -191,7 +191,7 @@ _COLOUR_REMEDY = (
 
 
 def _explain(error: ValueError, files: Files | None, source: Source) -> tuple[str, ...]:
-    """The fault that stopped the reading, told in full, and the image's own fault if it has one too."""
+    """The error in full, and the image's own error if it has one too."""
     faults = [str(error)]
     if files is None:
         return tuple(faults)
@@ -212,7 +212,7 @@ def _explain(error: ValueError, files: Files | None, source: Source) -> tuple[st
 
 def _mask_faults(pair: Pair, files: Files | None) -> tuple[str, ...]:
     if files is not None and files.mask is not None and (pair.mask == IGNORE_INDEX).all():
-        return (f"{files.mask}: the mask is void throughout: label it, or take the pair away",)
+        return (f"{files.mask}: the mask is void throughout: label it, or remove the pair",)
     return ()
 
 

@@ -1,4 +1,4 @@
-"""`selfreg check-data`: what `check_data` found, as a table, JSON and a page."""
+"""`selfreg check-data`: the result of `check_data` as a table, as JSON and as a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,16 +28,16 @@ _SHOWN_GROUPS = 20
 def check(
     target: Path, *, kind: str | None = None, splits: Sequence[str] | None = None, overrides: Sequence[str] = ()
 ) -> DataReport:
-    """Read a whole data set.
+    """Check a whole data set.
 
     Args:
-        target: Its folder, or a configuration.
-        kind: Kind of the data set in a folder; by default the one that its layout suggests.
-        splits: Splits to read; by default all that are there, or those of the configuration.
+        target: Folder of the data set, or a configuration.
+        kind: Kind of the data set in a folder; detected by default.
+        splits: Splits to read; by default all of them, or those of the configuration.
         overrides: Changes to the configuration, `section.key=value`.
 
     Raises:
-        ValueError: The folder or configuration cannot be opened at all.
+        ValueError: If the folder or configuration cannot be opened.
     """
     options: dict[str, Any] = {}
     root: Path | None = target
@@ -46,7 +46,7 @@ def check(
         kind, root, options = data.kind, data.root, source_options(data)
         splits = splits or list(dict.fromkeys((data.train_split, data.val_split)))
     elif overrides:
-        raise ValueError("--set changes a configuration; give one instead of a folder")
+        raise ValueError("--set needs a configuration; give one instead of a folder")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         return check_data(
@@ -59,10 +59,10 @@ def check(
 
 
 def print_report(report: DataReport, console: Console | None = None) -> None:
-    """Print the splits, the classes, and what is wrong, worst first; findings of one kind are one line."""
+    """Print the splits, the classes and the findings, worst first; findings of one kind take one line."""
     console = console or Console()
     console.print(printable(f"{report.kind} {report.root or ''}"), markup=False, highlight=False, soft_wrap=True)
-    if any(item.pixels for item in report.items):  # no tables of zeros where no mask could be read
+    if any(item.pixels for item in report.items):  # no tables of zeros if no mask could be read
         for table in (_split_table(report), _class_table(report)):
             if table is not None:
                 console.print(table)
@@ -72,7 +72,7 @@ def print_report(report: DataReport, console: Console | None = None) -> None:
         console.print(f"[{colour}]{group.level}[/]", end=" ")
         console.print(printable(group.line()), markup=False, highlight=False, soft_wrap=True)
     if len(groups) > _SHOWN_GROUPS:
-        console.print(f"... and {len(groups) - _SHOWN_GROUPS} kinds of findings more: write them all with --out FILE")
+        console.print(f"... and {len(groups) - _SHOWN_GROUPS} more kinds of findings: write them all with --out FILE")
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
 
 
@@ -83,13 +83,13 @@ def write_report(report: DataReport, path: Path) -> Path:
 
 
 def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path:
-    """Write the report as a page with a contact sheet, worst first.
+    """Write the report as a page with a contact sheet, worst images first.
 
     Raises:
-        ValueError: No split could be opened.
+        ValueError: If no split could be opened.
     """
     if report.labels is None:
-        raise ValueError(f"{report.root}: no split could be opened, so there is nothing to draw")
+        raise ValueError(f"{report.root}: no split could be opened, so there is no page to write")
     images = sum(summary.num_images for summary in report.splits.values())
     facts = [("images", str(images)), ("errors", str(len(report.errors))), ("warnings", str(len(report.warnings)))]
     facts += [(f"void in {split}", f"{summary.void_share:.1%}") for split, summary in report.splits.items()]
@@ -112,7 +112,7 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
 
 
 def _sample(report: DataReport, item: Item, messages: list[str]) -> Sample:
-    """An item with its pictures: image and mask where they fit, else each by itself as far as it can be read."""
+    """An item with its pictures: image and mask if they fit, otherwise each one that can be read."""
     faults, warnings = (messages, []) if item.faults else ([], messages)
     if not item.faults:
         source = report.sources[item.split]
@@ -126,12 +126,12 @@ def _picture(path: Path | None) -> NDArray[np.uint8] | None:
     """A file as a picture (H, W, 3) uint8, or None if it cannot be read."""
     try:
         return None if path is None else read_image(path)
-    except Exception:  # what is wrong with it is told in words
+    except Exception:  # the problem is described in the text
         return None
 
 
 def _plain(text: str) -> str:
-    """Text from a data set, shown as it is: no markup, no control characters."""
+    """Escape text from a data set: no markup, no control characters."""
     return escape(printable(text))
 
 

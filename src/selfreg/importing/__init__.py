@@ -1,4 +1,4 @@
-"""Exports of labelling tools made into data sets in folders."""
+"""Conversion of exports of labelling tools to data sets in folders."""
 
 from selfreg.importing.writing import Imported, import_export
 

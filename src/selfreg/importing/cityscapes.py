@@ -1,4 +1,4 @@
-"""Masks of class indices in the naming of Cityscapes, the data set's own or CVAT's export."""
+"""Index masks with the file names of Cityscapes: the data set itself, or CVAT's export."""
 
 from functools import partial
 from pathlib import Path
@@ -27,19 +27,19 @@ _MASKS = "*_gtFine_labelIds.png"
 
 
 def is_cityscapes(source: Path) -> bool:
-    """Whether there is a mask `NAME_gtFine_labelIds.png`."""
+    """Whether a folder contains a mask `NAME_gtFine_labelIds.png`."""
     return next(source.rglob(_MASKS), None) is not None
 
 
 def read_cityscapes(source: Path) -> Export:
     """Read masks `NAME_gtFine_labelIds.png` and their images.
 
-    With `label_colors.txt` (`RED GREEN BLUE NAME` on each line, as CVAT writes it), the values are the numbers of its
-    lines; otherwise they are the 34 label ids of Cityscapes, of which 19 are classes and the others void. The image of
-    a mask is the one called `NAME_leftImg8bit` or `NAME`.
+    With `label_colors.txt` (`RED GREEN BLUE NAME` on each line, as CVAT writes it), values are line numbers. Otherwise
+    they are the 34 label ids of Cityscapes, of which 19 are classes and the others void. The image of a mask is called
+    `NAME_leftImg8bit` or `NAME`.
 
     Raises:
-        ValueError: A mask has no image, or the list of classes is malformed.
+        ValueError: If a mask has no image, or the list of classes is malformed.
     """
     labels, table = _labels(source)
     images: dict[str, list[Path]] = {}
@@ -67,7 +67,7 @@ def _shared_parts(one: Path, other: Path) -> int:
 
 
 def _labels(source: Path) -> tuple[Labels, NDArray[np.uint8]]:
-    """The classes, and the table from the values of the masks to them."""
+    """The classes, and the table from mask values to classes."""
     path = next(iter(find_files(source, "label_colors.txt")), None)
     if path is None:
         return CITYSCAPES_LABELS, label_id_table()

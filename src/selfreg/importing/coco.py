@@ -1,4 +1,4 @@
-"""COCO instances, as CVAT, Roboflow, Label Studio and others export them."""
+"""COCO instances, as exported by CVAT, Roboflow, Label Studio and others."""
 
 import json
 from functools import partial
@@ -26,21 +26,20 @@ _KEYS = ("images", "annotations", "categories")
 
 
 def is_coco(source: Path) -> bool:
-    """Whether there is a JSON file with `images`, `annotations` and `categories`."""
+    """Whether a folder contains a JSON file with `images`, `annotations` and `categories`."""
     return bool(_annotation_files(source))
 
 
 def read_coco(source: Path, unlabelled: Unlabelled) -> Export:
-    """Read every COCO file of an export; each is a split if its name or folder says so.
+    """Read every COCO file of an export; a file is a split if its name or folder names one.
 
-    If some files are called `instances...`, as those of COCO itself, only these are read: the others are for other
-    tasks with the same images.
+    If some files are called `instances...` as in COCO itself, only these are read; the others are for other tasks.
 
-    Images are looked for by their listed names beside the annotations, in the folder that holds them, and anywhere in
-    the export if the name is unique there. How masks are painted: see `selfreg.data.coco.Instances`.
+    Images are searched for by their listed names next to the annotations, in the folder above them, and anywhere in the
+    export if the name is unique. `selfreg.data.coco.Instances` describes how masks are rendered.
 
     Raises:
-        ValueError: An annotation is malformed, images are missing, or two files have different classes.
+        ValueError: If an annotation is malformed, images are missing, or two files have different classes.
     """
     files = _annotation_files(source)
     read = {path: Instances(path) for path in files}
@@ -48,7 +47,7 @@ def read_coco(source: Path, unlabelled: Unlabelled) -> Export:
     for path, instances in read.items():
         if instances.class_names != class_names:
             raise ValueError(
-                f"{path}: its categories are not those of {files[0]}: export all splits with the same ones"
+                f"{path}: its categories differ from those of {files[0]}: export all splits with the same categories"
             )
     by_name: dict[str, list[Path]] = {}
     for image in find_images(source):
@@ -70,7 +69,7 @@ def read_coco(source: Path, unlabelled: Unlabelled) -> Export:
 
 
 def _shown_classes(instances: Instances, unlabelled: Unlabelled) -> tuple[str, ...]:
-    """The classes without the background, if it has no pixel."""
+    """The classes, without the background if it has no pixels."""
     return (
         instances.class_names if unlabelled == "background" or instances.has_background else instances.class_names[1:]
     )

@@ -1,4 +1,4 @@
-"""The formats of exports, and how they are told apart."""
+"""The formats of exports, and how they are detected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ from selfreg.importing.yolo import is_yolo, read_yolo
 
 
 class Format(NamedTuple):
-    """A format: how it is recognised, how it is read, and what is looked for.
+    """A format of exports.
 
     Attributes:
         matches: Whether a folder has this format.
-        read: Reads a folder, given what an unlabelled pixel becomes.
-        sign: What makes a folder one of this format.
+        read: Reads a folder, given the treatment of unlabelled pixels.
+        sign: The files by which the format is recognised.
         labels_objects: Whether pixels outside all outlines are unlabelled; otherwise a mask file labels every pixel.
     """
 
@@ -36,14 +36,14 @@ FORMATS: dict[str, Format] = {
     "voc": Format(is_voc, lambda source, _: read_voc(source), "SegmentationClass/*.png", False),
     "cityscapes": Format(is_cityscapes, lambda source, _: read_cityscapes(source), "*_gtFine_labelIds.png", False),
 }
-"""Name of a format to the format; the first that matches is taken where one includes another (cvat, voc)."""
+"""Formats by name; if one format includes another (cvat, voc), the first one that matches is used."""
 
 
 def recognise(source: Path) -> str:
-    """Name the format of an export.
+    """Detect the format of an export.
 
     Raises:
-        ValueError: None or several match.
+        ValueError: If no format or several formats match.
     """
     found = [name for name, format_ in FORMATS.items() if format_.matches(source)]
     if "cvat" in found and "voc" in found:
@@ -53,7 +53,7 @@ def recognise(source: Path) -> str:
     if found:
         raise ValueError(f"{source}: could be {' or '.join(found)}: choose with --format")
     known = "; ".join(f"{name}: {format_.sign}" for name, format_ in FORMATS.items())
-    raise ValueError(f"{source}: no known export. Looked for {known}. Found {_content(source)}")
+    raise ValueError(f"{source}: unknown export format. Looked for {known}. Found {_content(source)}")
 
 
 def _content(source: Path) -> str:

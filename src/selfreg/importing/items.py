@@ -1,4 +1,4 @@
-"""What an export of a labelling tool holds, in one form whatever the format."""
+"""The content of an export, in the same form for all formats."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,14 +27,14 @@ Paint = Callable[[Size], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Annotated:
-    """One image of an export, with its labels.
+    """One image of an export with its labels.
 
     Attributes:
-        name: Its name in the new data set: relative, with `/`, without suffix.
-        image: The image file, or a function that gives the content of one that lies inside an annotation.
+        name: Name in the new data set: a relative path with `/`, without suffix.
+        image: The image file, or a function that returns the content of an image embedded in an annotation.
         split: "train", "val", "test" or another split of the export; None if the export has no splits.
-        paint: Makes its mask.
-        origin: The file that its labels come from, for messages.
+        paint: Makes the mask.
+        origin: The file that the labels come from, for messages.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Export:
-    """Everything that is read of an export.
+    """The content of an export.
 
     Attributes:
         class_names: Names of the classes 0..K-1.
-        images: Its images.
+        images: The images.
         palette: (256, 3) uint8 RGB, or None for the default colours.
-        notes: What was decided or left out on the way, one line each.
+        notes: Decisions and omissions while reading, one line each.
     """
 
     class_names: tuple[str, ...]
@@ -80,10 +80,15 @@ class Shape:
 
 
 def paint_shapes(shapes: Iterable[Shape], unlabelled: int, size: Size) -> NDArray[np.uint8]:
-    """Paint shapes in their order, the last on top.
+    """Draw shapes in their order, the last on top.
+
+    Args:
+        shapes: The shapes.
+        unlabelled: Value of pixels without a shape.
+        size: (height, width).
 
     Returns:
-        (H, W) uint8; `unlabelled` where there is no shape.
+        (H, W) uint8.
     """
     mask = np.full(size, unlabelled, dtype=np.uint8)
     for shape in shapes:
@@ -95,19 +100,19 @@ def paint_shapes(shapes: Iterable[Shape], unlabelled: int, size: Size) -> NDArra
 def classes_and_background(
     names: Sequence[str], unlabelled: Unlabelled, origin: Path
 ) -> tuple[tuple[str, ...], dict[str, int], int]:
-    """Put the background in front of the classes of a format that labels objects.
+    """Insert the background before the classes of a format that labels objects.
 
     Args:
-        names: Names of the classes of the export.
-        unlabelled: Whether pixels outside all objects are a class of their own.
+        names: Class names of the export.
+        unlabelled: Whether pixels outside all objects are background or void.
         origin: Where the names come from, for messages.
 
     Returns:
         The names of all classes; name in the export to class index; and the value of an unlabelled pixel. A class
-        that is called background (in any case, with or without underscores) is the background.
+        called background (in any case, with or without underscores) is the background.
 
     Raises:
-        ValueError: A name is empty or given twice, or there are too many.
+        ValueError: If a name is empty or given twice, or there are too many.
     """
     own = [name for name in names if find_background([name]) == 0]
     objects = [name for name in names if name not in own]
@@ -121,7 +126,7 @@ def classes_and_background(
 
 
 def split_of(path: Path) -> str | None:
-    """The split that a relative path names: the first of its folders that is called like one."""
+    """The split in a relative path: the first of its folders that has the name of a split."""
     return next((SPLIT_NAMES[part.lower()] for part in path.parts if part.lower() in SPLIT_NAMES), None)
 
 
@@ -142,10 +147,10 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def read_lines(path: Path) -> dict[int, str]:
-    """The lines of a text file in UTF-8 by their number, without empty ones and space around them.
+    """Lines of a UTF-8 text file by their number, stripped, without empty lines.
 
     Raises:
-        ValueError: It cannot be read as such.
+        ValueError: If the file cannot be read.
     """
     try:
         lines = read_text(path, encoding="utf-8-sig").splitlines()
@@ -155,14 +160,14 @@ def read_lines(path: Path) -> dict[int, str]:
 
 
 def refuse_several(problems: Sequence[tuple[object, str]], remedy: str) -> None:
-    """Refuse what is wrong in the same way with several files, as one line with three examples.
+    """Raise one error for the same problem with several files, with three examples.
 
     Args:
-        problems: Name of a file and what is wrong with it.
+        problems: File name and description of each problem.
         remedy: What to do.
 
     Raises:
-        ValueError: There is a problem.
+        ValueError: If there is a problem.
     """
     if not problems:
         return
@@ -175,7 +180,11 @@ def refuse_several(problems: Sequence[tuple[object, str]], remedy: str) -> None:
 
 
 def as_corners(values: Any, what: str) -> NDArray[np.float64]:
-    """Coordinates as (P, 2); raises ValueError saying that `what` is malformed."""
+    """Coordinates as an array (P, 2).
+
+    Raises:
+        ValueError: If they are malformed; the message begins with `what`.
+    """
     try:
         corners = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Labelme: one JSON file beside each image."""
+"""Labelme: one JSON file per image."""
 
 import base64
 import binascii
@@ -45,7 +45,7 @@ _FOLDERS = ("annotations", "images", "json", "labels")
 
 
 def is_labelme(source: Path) -> bool:
-    """Whether there is a JSON file with `shapes` and `imagePath`."""
+    """Whether a folder contains a JSON file with `shapes` and `imagePath`."""
     return any(_looks_like_labelme(path) for path in find_files(source, "*.json")[:20])
 
 
@@ -60,13 +60,13 @@ def _looks_like_labelme(path: Path) -> bool:
 def read_labelme(source: Path, unlabelled: Unlabelled) -> Export:
     """Read a folder of Labelme annotations.
 
-    Classes are those of `labels.txt` if there is one, else those that occur, in alphabetical order; `_background_` is
-    the background and `__ignore__` is void. Shapes are painted in the order of the file, the last on top. Lines are
-    10 pixels wide and points have a radius of 5 pixels, as in Labelme's own conversion. An image is looked for where
-    `imagePath` says and beside the JSON file; otherwise its embedded copy is used.
+    Classes come from `labels.txt` if there is one, otherwise from the labels that occur, in alphabetical order;
+    `_background_` is the background and `__ignore__` is void. Shapes are drawn in the order of the file, the last on
+    top. Lines are 10 pixels wide and points have a radius of 5 pixels, as in Labelme's own conversion. An image is
+    searched for at `imagePath` and next to the JSON file; otherwise its embedded copy is used.
 
     Raises:
-        ValueError: An annotation is malformed, or its image is missing.
+        ValueError: If an annotation is malformed, or its image is missing.
     """
     contents, found = {}, {}
     for path in find_files(source, "*.json"):
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _image(path: Path, content: dict[str, Any], source: Path) -> Path | Callable[[], bytes] | None:
     """The image of an annotation: a file inside the source, or the embedded copy."""
-    # files saved on Windows hold backslashes
+    # files saved on Windows contain backslashes
     named = PureWindowsPath(str(content["imagePath"]))
     for candidate in (path.parent.joinpath(*named.parts), path.parent / named.name):
         if candidate.is_file() and candidate.resolve().is_relative_to(source.resolve()):
@@ -143,12 +143,12 @@ def _embedded_image(path: Path) -> bytes:
 
 
 def _size(content: dict[str, Any], path: Path) -> Size | None:
-    """The size that the annotation gives for its image, if it gives one."""
+    """The size of the image according to the annotation, if given."""
     height, width = content.get("imageHeight"), content.get("imageWidth")
     if height is None or width is None:
         return None
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and 0 < width * height <= MAX_PIXELS):
-        raise ValueError(f"{path}: an image of {width} x {height} pixels cannot be: save the annotation again")
+        raise ValueError(f"{path}: invalid image size of {width} x {height} pixels: save the annotation again")
     return height, width
 
 
@@ -197,7 +197,7 @@ def _disc(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
 
 
 def _stroke(begin: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A line of `_LINE_WIDTH` as a rectangle; a dot where both ends are one place."""
+    """A line of width `_LINE_WIDTH` as a rectangle; a disc if both ends coincide."""
     along = end - begin
     length = float(np.linalg.norm(along))
     if length == 0:
@@ -207,7 +207,7 @@ def _stroke(begin: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.
 
 
 def _mask_rows(shape: dict[str, Any], where: str) -> tuple[NDArray[np.float64], ...]:
-    """A shape that is a small picture: a rectangle for each run of its pixels."""
+    """A shape stored as a bitmap: a rectangle for each run of its pixels."""
     corner = as_corners(shape.get("points"), f"{where}: 'points'")[0]
     try:
         with Image.open(
@@ -215,7 +215,7 @@ def _mask_rows(shape: dict[str, Any], where: str) -> tuple[NDArray[np.float64], 
         ) as picture:
             pixels = np.asarray(picture.convert("L")) > 0
     except Exception as error:  # Pillow raises whatever the broken bytes lead it to
-        raise ValueError(f"{where} has a mask that is no PNG ({one_line(error)}): redraw it") from None
+        raise ValueError(f"{where} has a mask that is not a PNG ({one_line(error)}): redraw it") from None
     rings = []
     left, top = np.round(corner)
     for row, line in enumerate(pixels):

@@ -1,4 +1,4 @@
-"""A mask file for each image in `SegmentationClass`: CVAT's "Segmentation mask", and the layout of PASCAL VOC."""
+"""One mask file per image in `SegmentationClass`: CVAT's "Segmentation mask", and the layout of PASCAL VOC."""
 
 from functools import partial
 from pathlib import Path
@@ -30,20 +30,20 @@ _NOT_CLASSES = ("__ignore__",)
 
 
 def is_cvat(source: Path) -> bool:
-    """Whether there are masks in `SegmentationClass`, and colours in `labelmap.txt`."""
+    """Whether a folder contains masks in `SegmentationClass`, and colours in `labelmap.txt`."""
     return is_voc(source) and _home(source).joinpath("labelmap.txt").is_file()
 
 
 def is_voc(source: Path) -> bool:
-    """Whether there is a folder `SegmentationClass` with PNGs."""
+    """Whether a folder contains `SegmentationClass` with PNGs."""
     return any(next(folder.rglob("*.png"), None) for folder in source.rglob(_MASK_FOLDER))
 
 
 def read_cvat(source: Path) -> Export:
-    """Read CVAT's "Segmentation mask": each class has the colour that `labelmap.txt` gives it.
+    """Read CVAT's "Segmentation mask": `labelmap.txt` gives the colour of each class.
 
     Raises:
-        ValueError: `labelmap.txt` is malformed, or a mask has no image.
+        ValueError: If `labelmap.txt` is malformed, or a mask has no image.
     """
     return _read(_home(source), read_label_file(_home(source)))
 
@@ -51,11 +51,11 @@ def read_cvat(source: Path) -> Export:
 def read_voc(source: Path) -> Export:
     """Read masks in the layout of PASCAL VOC, with colours or palette, and 255 or (224, 224, 192) for void.
 
-    The classes are those of `class_names.txt`, `classes.txt` or `labels.txt`, in the order of VOC's colours; without
-    such a file they are the 21 of PASCAL VOC.
+    Classes come from `class_names.txt`, `classes.txt` or `labels.txt`, in the order of VOC's colours; without such a
+    file they are the 21 classes of PASCAL VOC.
 
     Raises:
-        ValueError: A mask has no image.
+        ValueError: If a mask has no image.
     """
     home = _home(source)
     path = next((home / name for name in _CLASS_FILES if (home / name).is_file()), None)
@@ -67,12 +67,12 @@ def read_voc(source: Path) -> Export:
     void = voc_palette()[IGNORE_INDEX].tolist()
     export = _read(home, LabelFile(labels, None, {**colours, (void[0], void[1], void[2]): (IGNORE_INDEX,)}))
     if path is None:
-        export.notes.append(f"no {' or '.join(_CLASS_FILES)}: the classes are taken to be the 21 of PASCAL VOC")
+        export.notes.append(f"no {' or '.join(_CLASS_FILES)}: assuming the 21 classes of PASCAL VOC")
     return export
 
 
 def _home(source: Path) -> Path:
-    """The folder that holds `SegmentationClass`."""
+    """The folder that contains `SegmentationClass`."""
     return next((folder.parent for folder in sorted(source.rglob(_MASK_FOLDER)) if folder.is_dir()), source)
 
 
@@ -104,7 +104,7 @@ def _read(home: Path, label_file: LabelFile) -> Export:
 
 
 def _listed_splits(home: Path) -> dict[str, str]:
-    """Name of an image to its split, by the lists of `ImageSets/Segmentation` that are called like splits."""
+    """Image name to split, from the lists in `ImageSets/Segmentation` that are named after splits."""
     splits: dict[str, str] = {}
     for path in find_files(home, "ImageSets/Segmentation/*.txt"):
         split = SPLIT_NAMES.get(path.stem.lower())

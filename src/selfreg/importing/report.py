@@ -1,4 +1,4 @@
-"""`selfreg import`: the import, what it decided, and the verdict of `check-data` on the result."""
+"""`selfreg import`: the import, its decisions, and the result of `check-data` on the new data set."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def import_and_check(
 
 
 def print_import(imported: Imported, report: DataReport) -> None:
-    """Print what was written and decided, then what `check-data` finds."""
+    """Print what was written and decided, then the findings of `check-data`."""
     counts = ", ".join(f"{count} in {split}" for split, count in imported.counts.items())
     print(printable(f"{imported.folder}: imported from {imported.format}; images: {counts}"))
     for note in imported.notes:

@@ -16,22 +16,22 @@ _NUMBER = re.compile(r"[ _.\-]*\d+$")
 
 
 def choose_validation(names: Sequence[str], share: float, seed: int) -> tuple[set[str], int]:
-    """Choose images for validation, whole groups of images that belong together by their names.
+    """Choose images for validation, as whole groups of related images.
 
-    Images that differ only in a number at the end of their names (frames of a clip), that lie in one folder, or that
-    Roboflow made of one photograph belong together, if that gives five groups or more. Otherwise only the versions
-    of one photograph do.
+    Images whose names differ only in a number at the end (frames of a clip), images of one folder, and images that
+    Roboflow made from one photograph form a group, if this gives five groups or more. Otherwise only the versions of
+    one photograph do.
 
     Args:
         names: Names of the images, with `/`, without suffix.
-        share: Share of the images to choose, in (0, 1).
+        share: Fraction of the images to choose, in (0, 1).
         seed: Seed of the choice.
 
     Returns:
-        The names chosen, at least one and not all, and the number of groups.
+        The chosen names, at least one and not all, and the number of groups.
 
     Raises:
-        ValueError: There are fewer than two groups.
+        ValueError: If there are fewer than two groups.
     """
     groups = _groups(sorted(names))
     if len(groups) < 2:
@@ -40,7 +40,7 @@ def choose_validation(names: Sequence[str], share: float, seed: int) -> tuple[se
     wanted = max(1, round(share * len(names)))
     chosen: set[str] = set()
     for index in order[:-1]:
-        # a group that would overshoot by more than is missing is passed over, as long as something was chosen
+        # skip a group that would exceed the target by more than is missing, unless nothing was chosen yet
         over = len(chosen) + len(groups[index]) - wanted
         if len(chosen) < wanted and (not chosen or over <= wanted - len(chosen)):
             chosen.update(groups[index])

@@ -1,4 +1,4 @@
-"""From an export to a data set in folders, whole or not at all."""
+"""Conversion of an export to a data set in folders, whole or not at all."""
 
 import io
 import os
@@ -29,13 +29,13 @@ _TYPES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import has written.
+    """Result of an import.
 
     Attributes:
         folder: The new data set.
         format: Format of the export.
         counts: Split to number of images.
-        notes: What was decided or left out on the way, one line each.
+        notes: Decisions and omissions, one line each.
     """
 
     folder: Path
@@ -54,28 +54,28 @@ def import_export(
     unlabelled: Unlabelled | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
-    """Make a data set in folders of the export of a labelling tool.
+    """Convert the export of a labelling tool to a data set in folders.
 
-    `OUT/images/SPLIT`, `OUT/masks/SPLIT` and `OUT/labels.json` are written to a temporary folder beside `OUT`, which
-    gets its name when all is done. Images are copied as they are; masks are palette PNGs with void 255.
+    `OUT/images/SPLIT`, `OUT/masks/SPLIT` and `OUT/labels.json` are written to a temporary folder next to `OUT`, which
+    is renamed at the end. Images are copied unchanged; masks are palette PNGs with void 255.
 
     Args:
         source: Folder of the export.
-        out: Folder to make; it must not exist.
-        format_name: A key of `FORMATS`; by default the one that the files suggest.
-        val: Share of the images for validation if the export has no validation split; 0 makes none. 0.2 by default.
+        out: Folder to create; it must not exist.
+        format_name: A key of `FORMATS`; detected by default.
+        val: Fraction of the images for validation if the export has no validation split; 0 makes none. 0.2 by default.
         seed: Seed of that choice; 0 by default.
-        unlabelled: What a pixel outside all outlines becomes (COCO, YOLO, Labelme); background by default.
-        progress: Called with (images written, images in all) after each.
+        unlabelled: Treatment of pixels outside all outlines (COCO, YOLO, Labelme); background by default.
+        progress: Called with (images written, total number of images) after each image.
 
     Raises:
-        ValueError: The export has no known format or is malformed, or `out` exists.
+        ValueError: If the export has no known format or is malformed, or `out` exists.
     """
     source, out = Path(source).expanduser(), Path(out).expanduser()
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder: give the unpacked export")
     if os.path.lexists(out):
-        raise ValueError(f"{out}: exists already; give the name of a new folder")  # before time is spent on reading
+        raise ValueError(f"{out}: already exists; give the name of a new folder")  # before time is spent on reading
     if val is not None and not 0 <= val < 1:
         raise ValueError(f"--val {val}: give a share of the images of at least 0 and below 1")
     name = format_name or recognise(source)
@@ -105,7 +105,7 @@ def _with_splits(images: Sequence[Annotated], val: float | None, seed: int | Non
     splits = {image.split for image in images}
     if None in splits and len(splits) > 1:
         strays = sum(image.split is None for image in images)
-        notes.append(f"{strays} images belong to no split of the export: they went to train")
+        notes.append(f"{strays} images belong to no split of the export: they were put into train")
     images = [replace(image, split=image.split or "train") for image in images]
     if "val" in splits:
         if val is not None or seed is not None:
@@ -126,8 +126,8 @@ def _with_splits(images: Sequence[Annotated], val: float | None, seed: int | Non
 
 
 def _refuse_names(images: Sequence[Annotated]) -> None:
-    """Refuse names that lead out of the data set, and two images of one name."""
-    outside = [(image.origin, f"the image name {image.name!r} leads out of the data set") for image in images]
+    """Reject names that point outside the data set, and duplicate names."""
+    outside = [(image.origin, f"the image name {image.name!r} points outside the data set") for image in images]
     refuse_several([entry for entry, image in zip(outside, images, strict=True) if leads_out(image.name)], "rename it")
     seen: dict[tuple[str | None, str], Annotated] = {}
     for image in images:
@@ -140,7 +140,7 @@ def _refuse_names(images: Sequence[Annotated]) -> None:
 def _write(
     export: Export, folder: Path, unlabelled: Unlabelled, progress: Callable[[int, int], None] | None
 ) -> list[int]:
-    """Write the data set; returns the indices of images that were left out since nothing in them is labelled."""
+    """Write the data set; return the indices of images that were left out because they have no labels."""
     palette = voc_palette() if export.palette is None else export.palette
     work = partial(_write_one, export.images, folder, palette.tobytes(), unlabelled)
     number = len(export.images)
@@ -203,7 +203,7 @@ def _inspect(image: Annotated, embedded: bytes | None) -> tuple[str, tuple[Size,
         suffix = path.suffix.lower()
         if suffix not in IMAGE_SUFFIXES:
             raise ValueError(
-                f"{path}: images of type {suffix} are not read: save it as one of {', '.join(IMAGE_SUFFIXES)}"
+                f"{path}: images of type {suffix} are not supported: save it as one of {', '.join(IMAGE_SUFFIXES)}"
             )
     else:
         try:

@@ -1,4 +1,4 @@
-"""YOLO segmentation, as Roboflow, Ultralytics, Label Studio and CVAT export it."""
+"""YOLO segmentation, as exported by Roboflow, Ultralytics, Label Studio and CVAT."""
 
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ _OUTSIDE = 0.01
 
 
 def is_yolo(source: Path) -> bool:
-    """Whether there is a list of classes, and a folder `labels` with text files."""
+    """Whether a folder contains a list of classes, and a folder `labels` with text files."""
     return _class_file(source) is not None and any(
         next(folder.glob("*.txt"), None) or next(folder.rglob("*.txt"), None)
         for folder in source.rglob("labels")
@@ -42,12 +42,12 @@ def read_yolo(source: Path, unlabelled: Unlabelled) -> Export:
     """Read a YOLO segmentation export.
 
     Layout: `images/SPLIT/NAME.jpg` with `labels/SPLIT/NAME.txt` (Ultralytics), or `SPLIT/images/NAME.jpg` with
-    `SPLIT/labels/NAME.txt` (Roboflow); class names in `data.yaml` or `classes.txt`. A line of a label file is a class
-    index and the corners of one polygon, as shares of width and height. Objects are painted from the largest to the
-    smallest. An image without a label file holds no object.
+    `SPLIT/labels/NAME.txt` (Roboflow); class names in `data.yaml` or `classes.txt`. A line of a label file has a class
+    index and the corners of one polygon, as fractions of width and height. Objects are drawn from the largest to the
+    smallest. An image without a label file has no objects.
 
     Raises:
-        ValueError: There are no images, or a label file is malformed.
+        ValueError: If there are no images, or a label file is malformed.
     """
     class_file = _class_file(source)
     if class_file is None:
@@ -70,12 +70,12 @@ def read_yolo(source: Path, unlabelled: Unlabelled) -> Export:
         label = images[0].origin
         raise ValueError(f"{source}: none of {len(images)} images has a label file (looked for {label}): export them")
     if without:
-        notes.append(f"{without} images have no label file: they hold no object")
+        notes.append(f"{without} images have no label file: they are treated as images without objects")
     return Export(class_names, images, notes=notes)
 
 
 def _label_file(source: Path, place: Path) -> Path:
-    """The label file of an image: the last folder `images` of its path becomes `labels`."""
+    """The label file of an image: the last folder `images` in its path is replaced by `labels`."""
     parts = list(place.parts)
     last = max(index for index, part in enumerate(parts[:-1]) if part.lower() == "images")
     parts[last] = "labels"
@@ -91,7 +91,7 @@ def _class_file(source: Path) -> Path | None:
 
 
 def _read_classes(path: Path) -> tuple[list[str], list[tuple[Path, str]]]:
-    """The class names, and the folders of the splits, of `data.yaml` or `classes.txt`."""
+    """Class names and folders of the splits, from `data.yaml` or `classes.txt`."""
     if path.suffix == ".txt":
         return list(read_lines(path).values()), []
     try:
@@ -107,7 +107,7 @@ def _read_classes(path: Path) -> tuple[list[str], list[tuple[Path, str]]]:
 
 
 def _split_folders(content: dict[str, Any], home: Path) -> list[tuple[Path, str]]:
-    """The folders that `data.yaml` gives for its splits, so far as they lie in the export."""
+    """The folders that `data.yaml` gives for its splits, if they are inside the export."""
     found = []
     for key, split in SPLIT_NAMES.items():
         places = content.get(key)
@@ -137,7 +137,7 @@ def _shape(words: list[str], values: tuple[int, ...], size: Size, where: str) ->
     try:
         numbers = [float(word) for word in words]
     except ValueError:
-        raise ValueError(f"{where} holds a word that is not a number: export it again") from None
+        raise ValueError(f"{where} contains a word that is not a number: export it again") from None
     index, corners = numbers[0], np.array(numbers[1:])
     if len(numbers) in (5, 6):
         raise ValueError(f"{where} is a box, not an outline: export the data set for segmentation")
@@ -147,6 +147,6 @@ def _shape(words: list[str], values: tuple[int, ...], size: Size, where: str) ->
         raise ValueError(f"{where} has class {words[0]}; the list of classes allows 0..{len(values) - 1}")
     # a comparison that NaN fails too
     if not (corners.min() >= -_OUTSIDE and corners.max() <= 1 + _OUTSIDE):
-        raise ValueError(f"{where} has coordinates outside 0..1: write them as shares of width and height")
+        raise ValueError(f"{where} has coordinates outside 0..1: write them as fractions of width and height")
     height, width = size
     return Shape(values[int(index)], (corners.reshape(-1, 2) * (width, height),))
