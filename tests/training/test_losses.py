@@ -168,8 +168,8 @@ def test_the_own_output_has_this_loss_in_every_arm_and_the_exits_keep_theirs(arm
     [
         ({"loss": "crossentropy"}, "unknown loss 'crossentropy'"),
         ({"loss": {"dice": 0}}, "weight of dice"),
-        ({"loss": {}}, "name at least one"),
-        ({"loss": "dice", "label_smoothing": 0.1}, "label_smoothing acts on cross_entropy"),
+        ({"loss": {}}, "give at least one"),
+        ({"loss": "dice", "label_smoothing": 0.1}, "label_smoothing needs cross_entropy"),
         ({"class_weights": "equal"}, "none, balanced, a list"),
         ({"class_weights": [1, -1]}, "not negative"),
         ({"class_weights": {"car": "much"}}, "must be numbers"),

@@ -1,4 +1,4 @@
-"""The command: one verb, one function, no logic. Heavy imports wait until a verb needs them."""
+"""The command line: one function per verb, without logic. Heavy imports are deferred until a verb needs them."""
 
 import sys
 
@@ -10,5 +10,5 @@ __all__ = ["app", "data", "main", "measuring", "training", "using"]
 
 
 def main() -> None:
-    """Run the command; whatever ends it is told in one line (see `selfreg.termination` for the exit statuses)."""
+    """Run the command; every error is one line (see `selfreg.termination` for the exit statuses)."""
     sys.exit(end_well(app))

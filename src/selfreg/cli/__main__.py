@@ -1,4 +1,4 @@
-"""`python -m selfreg.cli`: for processes that this program starts."""
+"""`python -m selfreg.cli`: for processes started by this program."""
 
 from selfreg.cli import main
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Self-regulation for semantic segmentation: train, measure, compare, predict.",
+    help="Self-regulation for semantic segmentation: train, evaluate, compare, predict.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -16,19 +16,19 @@ def import_data(
     out: Annotated[Path, typer.Argument(help="Folder of the new data set; it must not exist.")],
     format_name: Annotated[
         str | None,
-        typer.Option("--format", help="coco, yolo, labelme, cvat, voc or cityscapes [what the files suggest]."),
+        typer.Option("--format", help="coco, yolo, labelme, cvat, voc or cityscapes [detected]."),
     ] = None,
     val: Annotated[
-        float | None, typer.Option(help="Share of the images for validation, if the export has no such split [0.2].")
+        float | None, typer.Option(help="Fraction of images for validation if the export has no such split [0.2].")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of that choice [0].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the validation split [0].")] = None,
     unlabelled: Annotated[
         str | None,
         typer.Option(help="Pixels outside all outlines: background (a class) or void [background]."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set in folders of an export; exit status 1 if check-data finds a file at fault."""
+    """Convert an export to a data set in folders; exit status 1 if check-data finds errors."""
     from selfreg.importing.report import import_and_check, print_import
 
     if unlabelled not in (None, "background", "void"):
@@ -55,15 +55,15 @@ def import_data(
 def check_data(
     target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
     kind: Annotated[
-        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... [what its layout suggests].")
+        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... [detected].")
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the whole report as JSON too.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a contact sheet too.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the whole report as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page with a contact sheet.")] = None,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read every image and mask once; exit status 1 if any file is at fault."""
+    """Check every image and mask of a data set; exit status 1 if there are errors."""
     from selfreg.checking.report import check, print_report, write_report, write_report_page
 
     report = check(target, kind=kind, splits=split, overrides=overrides or ())

@@ -1,4 +1,4 @@
-"""Verbs that measure: evaluate, compare."""
+"""Verbs that evaluate: evaluate, compare."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ from selfreg.cli.options import (
 @app.command()
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split to measure on [the run's validation split].")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to evaluate [the run's validation split].")] = None,
     weights: Which = "last",
     overrides: Set = None,
     predictions: Predictions = None,
@@ -39,10 +39,9 @@ def evaluate(
     shard: Shard = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run (numbers go to RUN/evaluation/SPLIT.json too), or anybody's index PNGs.
+    """Evaluate a run (also written to RUN/evaluation/SPLIT.json), or index PNGs of any program.
 
-    With --shard the run predicts its part of the split and measures nothing; once all parts are done, the command
-    without --shard measures them.
+    With --shard only a part of the split is predicted; when all parts are done, run the command without --shard.
     """
     if run is not None:
         open_run(run)
@@ -50,7 +49,7 @@ def evaluate(
 
     if shard is not None:
         if run is None:
-            raise ValueError("--shard shares out the predictions of a run: give a run")
+            raise ValueError("--shard needs a run: it splits the predictions of a run between commands")
         predict_shard(
             run, shard, split=split, which=weights_named(weights), overrides=overrides or (), allow_code=allow_code
         )
@@ -75,19 +74,19 @@ def evaluate(
 @app.command()
 def compare(
     sides: Annotated[list[Path], typer.Argument(help="Runs, or folders of index PNGs with --labels.")],
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page too.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
     split: Annotated[str | None, typer.Option(help="Split to compare on [the first run's validation split].")] = None,
     weights: Which = "last",
     overrides: Set = None,
     labels: LabelMaps = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the photographs, for the page.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of photographs, for the page.")] = None,
     num_classes: NumClasses = None,
     ignore_index: IgnoreIndex = 255,
     background: Background = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs, or anybody's index PNGs, on the same images: paired differences with 95 % intervals."""
+    """Compare runs, or index PNGs of any program, on the same images: paired differences with 95 % intervals."""
     if labels is None:
         for side in sides:
             open_run(side)

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what all of them do with values and JSON."""
+"""Options and helper functions shared by several verbs."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key: section.key=value (repeatable).")]
-Which = Annotated[str, typer.Option("--weights", help="Weights of the `last` or the `best` epoch.")]
-Predictions = Annotated[Path | None, typer.Option(help="Folder of index PNGs from anywhere, instead of a run.")]
-LabelMaps = Annotated[Path | None, typer.Option(help="Folder of the label maps, of the same names.")]
-NumClasses = Annotated[int | None, typer.Option(help="Classes of those maps.")]
+Which = Annotated[str, typer.Option("--weights", help="Weights to use: `last` or `best` epoch.")]
+Predictions = Annotated[Path | None, typer.Option(help="Folder of index PNGs from any program, instead of a run.")]
+LabelMaps = Annotated[Path | None, typer.Option(help="Folder of label maps with the same file names.")]
+NumClasses = Annotated[int | None, typer.Option(help="Number of classes of the label maps.")]
 IgnoreIndex = Annotated[int, typer.Option(help="Value of void in the label maps.")]
 Background = Annotated[int | None, typer.Option(help="Index of the class without objects, if there is one.")]
-Shard = Annotated[str | None, typer.Option(help="Part I/N, from 1, for N commands that share the images out.")]
+Shard = Annotated[str | None, typer.Option(help="Part I/N (I from 1), to split the images between N commands.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Let a run whose network is package.module:factory import that code.")
+    bool, typer.Option("--allow-code", help="Allow a run to import the code of its network (package.module:factory).")
 ]
 
 
@@ -34,11 +34,11 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{option} {text}: write numbers with commas between them") from None
+        raise ValueError(f"{option} {text}: give numbers separated by commas") from None
 
 
 def open_run(folder: Path) -> None:
-    """Raise ValueError if the folder holds no run or its files are damaged; loads no torch, so it answers at once."""
+    """Raise ValueError if the folder is not a run or its files are damaged; does not import torch, so it is fast."""
     from selfreg.run import Run
 
     run = Run.open(folder)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two runs and the page.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and order.")] = 0,
-    epochs: Annotated[int, typer.Option(help="Passes over the scenes, for each of the two networks.")] = 4,
-    scenes: Annotated[int, typer.Option(help="Scenes to train on.")] = 240,
+    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and data order.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs for each of the two networks.")] = 4,
+    scenes: Annotated[int, typer.Option(help="Number of training scenes.")] = 240,
 ) -> None:
-    """Train a network plainly and with self-regulation on generated scenes, and compare them on a page."""
+    """Train a network with and without self-regulation on generated scenes, and compare both on a page."""
     from selfreg.demo import run_demo
 
     run_demo(out, seed=seed, epochs=epochs, scenes=scenes)
@@ -32,25 +32,25 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML configuration.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run [runs/NAME-OF-CONFIG].")] = None,
     overrides: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch.")] = False,
     extend: Annotated[
-        int | None, typer.Option("--extend", metavar="EPOCHS", help="Train a run that has ended for more epochs.")
+        int | None, typer.Option("--extend", metavar="EPOCHS", help="Train a finished run for more epochs.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="One step, and what a run would take.")] = False,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Evaluate at the end and leave a page.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run one step and estimate time and memory.")] = False,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Evaluate at the end and write a page.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Let data.augmentation import the code that it names.")
+        bool, typer.Option("--allow-code", help="Allow data.augmentation to import its code.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train what CONFIG says; leave weights, logs and a page."""
+    """Train as CONFIG says; write weights, logs and a page."""
     from selfreg.config import TRAINING_SECTIONS, check_overrides, load_config
 
-    # mistakes of typing are reported before anything heavy is imported
+    # typing errors are reported before heavy imports
     loaded = load_config(config, overrides or ())
     check_overrides(overrides or (), TRAINING_SECTIONS, "train")
-    # with --json, nothing but JSON goes to the standard output
+    # with --json, the standard output contains only JSON
     announce = partial(print, flush=True, file=sys.stderr if as_json else sys.stdout)
     if dry_run:
         from selfreg.training.dry_run import dry_run as take_one_step
@@ -86,7 +86,7 @@ def train(
 
 
 def _ending(run: "Run", *, page: bool) -> list[str]:
-    """How a run went, where its results are, and what to type next."""
+    """Result of a run, where its files are, and the next command to type."""
     from selfreg.training.progress import in_per_cent
 
     summary = run.summary() or {}
@@ -110,7 +110,7 @@ def pseudo(
     sweep: Annotated[bool, typer.Option("--sweep", help="Score the CAMs at several background thresholds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make training masks from image-level tags; started again, it goes on."""
+    """Make training masks from image-level tags; an interrupted run continues when started again."""
     from selfreg.config import PSEUDO_KEYS, check_overrides, load_config
 
     settings = load_config(config, overrides or ())
@@ -131,17 +131,17 @@ def study(
     arms: Annotated[
         str,
         typer.Option(
-            help="base, mea, mea+f, mea+l, mea+p, sr, full, or NAME:section.key=value,...; commas between them."
+            help="base, mea, mea+f, mea+l, mea+p, sr, full, or NAME:section.key=value,...; separated by commas."
         ),
     ] = "base,mea,sr,mea+p,full",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm; seeds count up from the configuration's.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-study].")] = None,
     overrides: Set = None,
-    jobs: Annotated[int, typer.Option(help="Runs at a time, each on a GPU or a share of the cores.")] = 1,
-    html: Annotated[Path | None, typer.Option("--html", help="Where the page goes [OUT/index.html].")] = None,
+    jobs: Annotated[int, typer.Option(help="Simultaneous runs, each on a GPU or a share of the cores.")] = 1,
+    html: Annotated[Path | None, typer.Option("--html", help="Path of the page [OUT/index.html].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every arm with several seeds and say what the losses gain; started again, it goes on."""
+    """Train every arm with several seeds and report what the losses gain; an interrupted study continues."""
     from selfreg.config import TRAINING_SECTIONS, check_overrides, load_config
 
     load_config(config, overrides or ())

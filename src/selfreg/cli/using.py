@@ -18,25 +18,25 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the index PNGs.")] = ...,  # type: ignore[assignment]
     split: Annotated[str | None, typer.Option(help="Predict a split of the run's data instead of photographs.")] = None,
     overrides: Set = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Write blended pictures to OUT/overlays.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write overlays to OUT/overlays.")] = False,
     probabilities: Annotated[
         str | None,
-        typer.Option(help="Write class probabilities to OUT/probabilities: npy (float16) or png (8-bit)."),
+        typer.Option(help="Also write class probabilities to OUT/probabilities: npy (float16) or png (8-bit)."),
     ] = None,
     weights: Which = "last",
-    scales: Annotated[str, typer.Option(help="Zooms to average over, e.g. 0.75,1,1.25.")] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="Average over the mirror image too.")] = False,
-    tile: Annotated[int | None, typer.Option(help="Predict larger images in tiles of this side.")] = None,
+    scales: Annotated[str, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="Also average over the mirror image.")] = False,
+    tile: Annotated[int | None, typer.Option(help="Predict larger images in tiles of this side in pixels.")] = None,
     allow_code: AllowCode = False,
     shard: Shard = None,
 ) -> None:
-    """Write a class map of each photograph, of its own size and under its own path.
+    """Write a class map for each photograph, with the same size and relative path.
 
     Photographs that cannot be read are skipped and named; the exit status is then 1.
     """
     from selfreg.inference.photographs import find_images, share_of
 
-    # mistakes of typing are reported before anything heavy is imported
+    # typing errors are reported before heavy imports
     share_of(shard or "1/1")
     if images is not None:
         find_images(images, leave_out=out)
@@ -81,7 +81,7 @@ def export(
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export the plain network; the file stays only if it computes the same."""
+    """Export the plain network; the file is kept only if its outputs match."""
     open_run(run)
     from selfreg.inference.export import export_run
 
@@ -95,11 +95,11 @@ def export(
 @app.command()
 def taps(
     network: Annotated[str, typer.Argument(help="e.g. smp:DeepLabV3Plus/resnet50 or timm:hrnet_w18.")],
-    num_classes: Annotated[int, typer.Option(help="Classes of the network.")] = 21,
+    num_classes: Annotated[int, typer.Option(help="Number of classes of the network.")] = 21,
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width of the dry run.")] = PROBE_SIZE,
     as_json: AsJson = False,
 ) -> None:
-    """Show where a network would carry exits."""
+    """Show the stages of a network to which exits can be attached."""
     from selfreg.networks import build_network
     from selfreg.regulation import find_taps
 

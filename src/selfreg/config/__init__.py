@@ -1,4 +1,4 @@
-"""The whole configuration of a run: what a YAML file may say, checked before any time is spent."""
+"""The configuration of a run: the keys of the YAML file, validated before any time is spent."""
 
 from selfreg.config.loading import check_overrides, dump_config, load_config, parse_config
 from selfreg.config.method import Arm, MethodConfig

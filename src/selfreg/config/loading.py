@@ -1,4 +1,4 @@
-"""Reading and writing a configuration: YAML, overrides, and one line for whatever is wrong."""
+"""Reading and writing configurations: YAML, overrides, and error messages of one line."""
 
 import difflib
 import reprlib
@@ -15,10 +15,15 @@ from selfreg.messages import one_line
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply `a.b=value` overrides, and check the whole.
+    """Read a YAML file, apply `a.b=value` overrides, and validate the result.
 
-    Raises ValueError, in one line, for a file that is missing or not a mapping, an unknown key (the nearest known one
-    is named) and a value of the wrong kind.
+    Args:
+        path: The YAML file.
+        overrides: Overrides, `section.key=value`.
+
+    Raises:
+        ValueError: If the file is missing or not a mapping, a key is unknown (the nearest known key is named), or a
+            value is invalid.
     """
     path = Path(path)
     try:
@@ -30,7 +35,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a configuration is a mapping of sections, found {type(content).__name__}")
+        raise ValueError(f"{path}: a configuration must be a mapping of sections, found {type(content).__name__}")
     for override in overrides:
         _apply_override(content, override)
     return parse_config(content, origin=str(path))
@@ -54,7 +59,7 @@ def check_overrides(overrides: Sequence[str], effective: Sequence[str], verb: st
         for key in _leaves(content):
             if not any(key == known or key.startswith(f"{known}.") for known in effective):
                 raise ValueError(
-                    f"--set {shown}: {key} has no effect on `selfreg {verb}`; keys that have: {', '.join(effective)}"
+                    f"--set {shown}: {key} has no effect on `selfreg {verb}`; effective keys: {', '.join(effective)}"
                 )
 
 
@@ -108,7 +113,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not read: write it out", event.start_mark
+                None, None, "aliases (*name) are not supported: write out the value", event.start_mark
             )
         return super().compose_node(parent, index)
 
@@ -139,7 +144,7 @@ def _number(text: str) -> str | float:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    # a member of a union appears in the location; it is no key of the file
+    # members of a union appear in the location, but they are not keys of the file
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = _nearest(key)
@@ -155,7 +160,7 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value) if not isinstance(value, str) or len(value) > 100 else repr(value)
 
 
-# what other tools call these keys: a hint has to be near in meaning, not in letters alone
+# names of these keys in other tools, so that hints match by meaning and not only by spelling
 _OTHER_NAMES = {
     "arch": "network.name",
     "augment": "data.scale",

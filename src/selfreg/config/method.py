@@ -1,4 +1,4 @@
-"""The section `method` of a configuration: which losses, in which form, on which stages of the network."""
+"""The section `method` of a configuration: losses, their variant, and the stages with exits."""
 
 from dataclasses import fields
 from typing import Any, Literal
@@ -20,16 +20,16 @@ TERMS_OF_ARM: dict[Arm, tuple[str, ...]] = {
     "sr": ("sr_f", "sr_l"),
     "full": REGULATION_TERMS,
 }
-"""Which terms each arm adds to the multi-exit loss; `base` has no exits at all."""
+"""Terms that each arm adds to the multi-exit loss; `base` has no exits."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class MethodConfig(MethodOptions):
-    """Self-regulation: which losses (`arm`), in which form (`variant`), with which weights.
+    """Self-regulation: losses (`arm`), their form (`variant`) and their weights.
 
-    The arms are `base` (the network's own cross-entropy), `mea` (multi-exit loss alone), `mea+f` (with SR-F), `mea+l`
-    (with SR-L), `mea+p` (with local presence), `sr` (with SR-F and SR-L: the whole objective of the paper) and `full`
-    (with all three). `taps`, `exits` and `exit_width` are those of `MultiExit`; all other keys those of
+    The arms are `base` (the network's own cross-entropy), `mea` (multi-exit loss only), `mea+f` (with SR-F), `mea+l`
+    (with SR-L), `mea+p` (with local presence), `sr` (with SR-F and SR-L: the full objective of the paper) and `full`
+    (with all three). `taps`, `exits` and `exit_width` are those of `MultiExit`; all other keys are those of
     `MethodOptions`.
     """
 
@@ -43,7 +43,7 @@ class MethodConfig(MethodOptions):
         resolve_exit_width(self.exits, self.exit_width)
 
     def objective_options(self) -> dict[str, Any]:
-        """Options of the objective: `MethodOptions`, with weight 0 for every term that the arm leaves out."""
+        """Options of the objective: `MethodOptions`, with weight 0 for every term that is not part of the arm."""
         left_out = {f"{term}_weight" for term in REGULATION_TERMS if term not in TERMS_OF_ARM[self.arm]}
         names = [field.name for field in fields(MethodOptions)]
         return {name: 0.0 if name in left_out else getattr(self, name) for name in names}

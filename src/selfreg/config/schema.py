@@ -1,4 +1,4 @@
-"""The sections of a configuration: every key, its kind, its range and its default."""
+"""The sections of a configuration: every key with its type, range and default."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -14,15 +14,15 @@ from selfreg.config.weak import CamConfig, ClassifierConfig, PseudoConfig, Refin
 
 
 class DataConfig(Section):
-    """Which images and labels, and how they are cut for training.
+    """Images and labels, and how crops are made for training.
 
-    Sizes are (height, width) in pixels; `scale` is the range of the random zoom. `bands` is the number of bands of the
+    Sizes are (height, width) in pixels; `scale` is the range of the random scale. `bands` is the number of bands of the
     images, `range` the values on disk that become 0 and 1 (needed for more than 8 bits), `shown_bands` the bands that
     pages show as red, green and blue. `mean` and `std` have one number per band, for values in [0, 1]; for three bands
-    they default to those of the network's pretrained weights. `pseudo` is a folder that `selfreg
-    pseudo` filled: the training masks come from there, the image-level labels from the tags of the data; `confidence`
-    lets each pixel count as much as its pseudo mask was sure of it. Crops are rotated by up to `rotation` degrees
-    either way. `augmentation` is `package.module:factory`, code of your own (see `selfreg.data.augmentation`).
+    they default to those of the network's pretrained weights. `pseudo` is an output folder of `selfreg pseudo`:
+    training masks come from there, image-level labels from the tags of the data; with `confidence`, each pixel is
+    weighted by the confidence of its pseudo mask. Crops are rotated by up to `rotation` degrees in both directions.
+    `augmentation` is `package.module:factory`, custom code (see `selfreg.data.augmentation`).
     """
 
     kind: str = "folder"
@@ -48,7 +48,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _ranges(self) -> "DataConfig":
         if min(self.crop_size) < 16:
-            raise ValueError(f"crop_size {self.crop_size} is too small; use at least 16 x 16")
+            raise ValueError(f"crop_size {self.crop_size} is too small; give at least 16 x 16")
         for name, values in {"mean": self.mean, "std": self.std}.items():
             if values is None and self.bands != 3:
                 raise ValueError(
@@ -73,11 +73,11 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Which network, by name (`smp:DeepLabV3Plus/resnet50`, `ocrnet/hrnet_w48`, ...), and its first weights.
+    """The network, by name (`smp:DeepLabV3Plus/resnet50`, `ocrnet/hrnet_w48`, ...), and its initial weights.
 
-    The name alone stands for the whole section: `network: smp:Unet/resnet18`. `from_run` is the folder of a run of the
-    same network: its last weights are the first ones here, in the place of `pretrained`. The classes may differ; those
-    of the same name keep their weights.
+    The name alone can replace the whole section: `network: smp:Unet/resnet18`. `from_run` is the folder of a run of the
+    same network, whose last weights are used instead of `pretrained`. The classes may differ; classes with the same
+    name keep their weights.
     """
 
     name: str = "smp:DeepLabV3Plus/resnet50"
@@ -92,10 +92,10 @@ class NetworkConfig(Section):
 
 
 class ValidationConfig(Section):
-    """How the images of a validation split are predicted, while training and in `selfreg evaluate`.
+    """How images of a validation split are predicted, during training and in `selfreg evaluate`.
 
-    `scales` and `flip` average the softmax over zooms and mirror images. `tile` bounds memory: images with a longer
-    side are predicted in windows of that side, in pixels.
+    The softmax is averaged over `scales` and, with `flip`, over mirror images. Images with a side longer than `tile`
+    pixels are predicted in windows of that size, which limits the memory.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -110,7 +110,7 @@ class ValidationConfig(Section):
 
 
 class Config(Section):
-    """One run, whole; the last four sections are those of `selfreg pseudo`."""
+    """The configuration of a run; the last four sections are read by `selfreg pseudo`."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -140,7 +140,7 @@ class Config(Section):
 
 
 TRAINING_SECTIONS = ("seed", "data", "network", "method", "training", "validation")
-"""What `selfreg train` and `selfreg study` read of a configuration."""
+"""The sections that `selfreg train` and `selfreg study` read."""
 
 PSEUDO_KEYS = (
     "seed",
@@ -148,11 +148,11 @@ PSEUDO_KEYS = (
     *("classifier", "cam", "refinement", "pseudo"),
     *(f"training.{key}" for key in ("workers", "threads", "accelerator")),
 )
-"""What `selfreg pseudo` reads of a configuration."""
+"""The keys that `selfreg pseudo` reads."""
 
 
 def known_keys(section: type[Any] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a configuration may hold."""
+    """Yield every dotted key of a configuration."""
     for name, kind in _keys_of(section).items():
         yield prefix + name
         if isinstance(kind, type) and _keys_of(kind):
@@ -160,7 +160,7 @@ def known_keys(section: type[Any] = Config, prefix: str = "") -> Iterator[str]:
 
 
 def _keys_of(section: type[Any]) -> dict[str, Any]:
-    """The keys of a section and their types; nothing for what is not a section."""
+    """The keys of a section and their types; empty for anything that is not a section."""
     if issubclass(section, BaseModel):
         return {name: field.annotation for name, field in section.model_fields.items()}
     return {field.name: field.type for field in fields(section)} if is_dataclass(section) else {}

@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys are refused."""
+    """A section of the configuration; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)

@@ -14,13 +14,13 @@ Logger = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
 
 class TrainingConfig(Section):
-    """How the weights are trained: loss, optimiser, schedule, length, precision.
+    """Training of the weights: loss, optimizer, schedule, length, precision.
 
     `loss` is the loss of the network's own output: a name, or a mapping of names to weights for a weighted sum. Exits
-    keep cross-entropy. `class_weights` are given in the order of the classes, or by name (1 for a class that is not
-    named). `max_steps` takes the place of `epochs`. `accumulate` batches make one step. `early_stopping` is the number
-    of validations in a row without a better mIoU after which training ends. `ema` is the decay of an exponential
-    moving average of the weights, which is then what is validated and saved.
+    always use cross-entropy. `class_weights` are given in the order of the classes, or by name (1 for classes that are
+    not named). `max_steps` replaces `epochs`. One step consists of `accumulate` batches. `early_stopping` is the number
+    of consecutive validations without a better mIoU after which training ends. `ema` is the decay of an exponential
+    moving average of the weights; the averaged weights are then validated and saved.
     """
 
     epochs: int = Field(default=50, ge=1)
@@ -61,7 +61,7 @@ class TrainingConfig(Section):
 
     @property
     def loss_weights(self) -> dict[LossName, float]:
-        """The terms of the loss of the own output, each with its weight."""
+        """The terms of the loss of the network's own output, with their weights."""
         return self.loss if isinstance(self.loss, dict) else {self.loss: 1.0}
 
     @field_validator("loss", mode="before")
@@ -74,7 +74,7 @@ class TrainingConfig(Section):
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
                 raise ValueError(f"the weight of {name} must be a number above 0, not {weight!r}")
         if not terms:
-            raise ValueError(f"name at least one of {', '.join(LOSSES)}")
+            raise ValueError(f"give at least one of {', '.join(LOSSES)}")
         return value
 
     @field_validator("class_weights", mode="before")
@@ -94,5 +94,5 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _options_that_act(self) -> "TrainingConfig":
         if self.label_smoothing and "cross_entropy" not in self.loss_weights:
-            raise ValueError("label_smoothing acts on cross_entropy, which loss does not name")
+            raise ValueError("label_smoothing needs cross_entropy, which is not part of loss")
         return self

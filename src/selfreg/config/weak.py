@@ -1,4 +1,4 @@
-"""The sections of a configuration that `selfreg pseudo` reads: from image-level tags to pseudo masks."""
+"""The sections of a configuration for `selfreg pseudo`: from image-level tags to pseudo masks."""
 
 from typing import Any, Literal
 
@@ -10,9 +10,9 @@ from selfreg.config.section import Section
 class ClassifierConfig(Section):
     """The multi-label classifier whose activation maps become masks.
 
-    `backbone` is a timm name, `pretrained` and `options` are as in the section `network`. `taps` gives the classifier
-    exits (names of its stages, or `auto`), each trained on the tags, so that `cam.depths` can use them. Sizes are
-    (height, width) in pixels; `scale` is the range of the random zoom.
+    `backbone` is a timm name; `pretrained` and `options` are as in the section `network`. `taps` adds exits to the
+    classifier (names of its stages, or `auto`), each trained with the tags, for use with `cam.depths`. Sizes are
+    (height, width) in pixels; `scale` is the range of the random scale.
     """
 
     backbone: str = "resnet50"
@@ -40,7 +40,7 @@ class ClassifierConfig(Section):
 
 
 class CamConfig(Section):
-    """How class activation maps are made of the classifier, and from which score on an object wins over background.
+    """How class activation maps are computed, and the score above which an object wins over the background.
 
     `depths` is the number of exits whose maps are summed, counted from the deepest; 1 is the classifier's own output.
     """
@@ -58,10 +58,11 @@ class CamConfig(Section):
 
 
 class AffinityOptions(Section):
-    """Options of the refinement `affinity`: how its network is trained, and how the random walk goes.
+    """Options of the refinement `affinity`: training of its network, and the random walk.
 
-    Seeds are pixels of at least the confidence `certain`: with a background threshold of 0.15, activations above 0.35
-    and below 0.064 (IRN: 0.30 and 0.05). `radius` is in pixels of the boundaries' grid, a quarter of the image's.
+    Seeds are pixels with at least the confidence `certain`: with a background threshold of 0.15, activations above 0.35
+    and below 0.064 (IRN: 0.30 and 0.05). `radius` is in pixels of the boundary map, whose resolution is a quarter of
+    the image's.
     """
 
     certain: float = Field(default=0.4, ge=0, lt=1)
@@ -79,7 +80,7 @@ class AffinityOptions(Section):
 
 
 class RefinementStep(Section):
-    """One refinement of the scores and its options; a bare name in the file stands for one without options.
+    """One refinement of the scores with its options; in the file, a name alone means default options.
 
     The options of `pamr` and `crf` are those of `selfreg.weak.refinement.pamr` and `dense_crf`.
     """
@@ -105,9 +106,9 @@ class RefinementStep(Section):
 
 
 class PseudoConfig(Section):
-    """What of the refined scores becomes a label: a pixel whose confidence is below `certain` is left void.
+    """Conversion of the refined scores to labels: pixels with a confidence below `certain` become void.
 
-    Confidence is the score of the best class less that of the second best, in [0, 1].
+    The confidence is the score of the best class minus that of the second best, in [0, 1].
     """
 
     certain: float = Field(default=0.1, ge=0, lt=1)
