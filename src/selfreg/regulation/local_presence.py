@@ -1,7 +1,7 @@
-"""Local presence: which classes occur in each window of a class map, asked of every exit (this project's).
+"""Local presence: the classes that occur in each window of a class map (this project's term).
 
-Symbols as in `selfreg.regulation.losses`; computed in the precision of the log-probabilities, and 0 with a graph where
-nothing is valid.
+Symbols are those of `selfreg.regulation.losses`. The loss is computed in the precision of the log-probabilities; if no
+pixel is valid, it is 0 with a graph.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ _LEAST_LOG_REST = -40.0
 
 
 class LabelWindows(NamedTuple):
-    """What the labels of one grid say of its windows, without gradient; made by `as_windows`.
+    """Presence of classes in the windows of one grid, without gradient; made by `as_windows`.
 
-    size: (rows, columns) of cells of a window; hidden: (2, N, K, h, w) bool, the cells that do not matter where class k
-    is present, since it has no pixel in them, and where it is absent, since none of their pixels is valid; classes: (2,
-    N, K, h', w') bool, the windows in which class k is present, and those in which it is absent and another is not.
+    Attributes:
+        size: Rows and columns of a window, in cells.
+        hidden: (2, N, K, h, w) bool: cells to ignore where class k is present, since they have no pixel of it, and
+            cells to ignore where it is absent, since they have no valid pixel.
+        classes: (2, N, K, h', w') bool: windows in which class k is present, and windows in which it is absent but
+            another class is present.
     """
 
     size: tuple[int, int]
@@ -40,9 +43,12 @@ class LabelWindows(NamedTuple):
 
 @torch.no_grad()
 def as_windows(counts: Tensor, size: tuple[int, int], classes: Tensor | None = None) -> LabelWindows:
-    """Ask the class counts (N, K, h, w), of which only counts > 0 matters, what occurs in windows of rows x columns.
+    """Find the classes in windows of rows x columns of cells.
 
-    classes: the answer, where another grid that cuts the image into the same windows has given it.
+    Args:
+        counts: Class counts (N, K, h, w); only counts > 0 matters.
+        size: Rows and columns of a window.
+        classes: `LabelWindows.classes`, if known from another grid with the same windows of the image.
     """
     if classes is None:
         present = _largest(counts, size)[0] > 0
@@ -51,7 +57,7 @@ def as_windows(counts: Tensor, size: tuple[int, int], classes: Tensor | None = N
 
 
 def hidden_cells(counts: Tensor) -> Tensor:
-    """`LabelWindows.hidden` of class counts (..., K, h, w), (2, ..., K, h, w)."""
+    """`LabelWindows.hidden` for class counts (..., K, h, w): (2, ..., K, h, w)."""
     elsewhere = counts == 0
     return torch.stack([elsewhere, elsewhere.all(dim=-3, keepdim=True).expand_as(elsewhere)])
 
@@ -59,20 +65,27 @@ def hidden_cells(counts: Tensor) -> Tensor:
 def local_presence_loss(
     log_probabilities: Tensor, windows: LabelWindows, average: Literal["class", "pair"] = "class"
 ) -> Tensor:
-    """Which classes occur in each window of a class map: every small object counts as much as a large one.
+    """Binary cross-entropy of the presence of classes in windows, in which small objects count as much as large ones.
 
-    With m_k(W) = max_{u in W, c_k(u) > 0} p_k(u), the largest probability of class k over its own cells in window W, in
-    windows P_k in which it has a pixel, and m_k(W) = max_{u in W} p_k(u) over all cells with a valid pixel in the
-    others, A_k:
+    In windows P_k, which contain a pixel of class k, m_k(W) = max_{u in W, c_k(u) > 0} p_k(u) is the largest
+    probability of the class in its own cells. In the other windows A_k, m_k(W) = max_{u in W} p_k(u) over all cells
+    with a valid pixel:
 
         L = 1/2 (mean_k mean_{W in P_k} - log m_k(W)  +  4 mean_k mean_{W in A_k} - log(1 - m_k(W)))
 
-    A missed object is a class that is present in a window and predicted nowhere where it is, a wrong part of a large
-    object one that is predicted and absent. The mean over classes, those with such a window in the batch, lets a rare
-    class count as much as a common one; average="pair" takes the mean over all pairs of a class and a window in P_k, or
-    in A_k, instead. log_probabilities: log p (N, K, h, w); windows: of the labels on the same grid. Windows overlap by
-    half; one without a valid pixel is left out. Source: this project's, after the image-level classification of the
-    multi-exit loss.
+    A missed object is a class that is present in a window but not predicted there; a mislabelled part of a large object
+    is a class that is predicted but absent. The mean over the classes that have such windows in the batch gives rare
+    classes the same weight as frequent ones. Windows overlap by half; windows without valid pixels are ignored.
+
+    Args:
+        log_probabilities: log p, (N, K, h, w).
+        windows: Windows of the labels on the same grid.
+        average: "class" as above, or "pair" for the mean over all pairs of a class and a window.
+
+    Returns:
+        Scalar.
+
+    Source: this project, derived from the image-level classification of the multi-exit loss.
     """
     rows = log_probabilities.movedim(1, -1).flatten(0, -2)
     return local_presence_of_exits(rows, [log_probabilities[None]], [windows], average)[0]
@@ -83,8 +96,11 @@ def local_presence_of_exits(
 ) -> Tensor:
     """`local_presence_loss` of all exits, (exits,), in the order of `maps`.
 
-    rows: log p of every cell of every exit, (rows, K); maps: the same as maps, (exits, N, K, h, w) for each grid, whose
-    rows follow each other; windows: of the labels on each grid.
+    Args:
+        rows: log p of every cell of every exit, (rows, K).
+        maps: The same values as maps (exits, N, K, h, w), one per grid, in the order of the rows.
+        windows: Windows of the labels on each grid.
+        average: As in `local_presence_loss`.
     """
     log_rest = _LogRest.apply(rows)
     with torch.no_grad():
@@ -111,9 +127,10 @@ def local_presence_of_exits(
 
 
 class _LogRest(torch.autograd.Function):
-    """log(1 - p) of the class with p > 1/2 in each row of log p (rows, K), from the other classes' log p: (rows,).
+    """log(1 - p) of the class with p > 1/2 in each row of log p (rows, K), computed from the other classes: (rows,).
 
-    About 0 in a row without one. By hand, since autograd would keep two more tensors of the rows' size.
+    About 0 in a row without such a class. The backward pass is written by hand, since autograd would keep two more
+    tensors.
     """
 
     @staticmethod
@@ -141,7 +158,7 @@ def _surest_cells(certainty: Tensor, windows: LabelWindows, start: int) -> Tenso
 
 
 def _largest(maps: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The largest value in each window of maps (N, K, h, w), and its place in h * w; windows overlap by half."""
+    """Maximum of each window of maps (N, K, h, w), and its index in h * w; windows overlap by half."""
     step = (max(1, window[0] // 2), max(1, window[1] // 2))
     if window == (2 * step[0], 2 * step[1]) and all(of > by for of, by in zip(grid(maps), step, strict=True)):
         # Halves first, each of which two windows share: reads every cell once and not four times.
@@ -154,9 +171,13 @@ def _largest(maps: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def _weights(
     windows: Sequence[LabelWindows], exits: Sequence[int], average: str, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """What each class in each window counts in the mean of the present and of the absent ones, (windows, K) each.
+    """Weight of each class in each window in the means over present and absent ones, (windows, K) each.
 
-    exits: how many exits each grid has, for each of which its windows are repeated.
+    Args:
+        windows: Windows of each grid.
+        exits: Number of exits of each grid, for each of which its windows are repeated.
+        average: As in `local_presence_loss`.
+        dtype: Type of the weights.
     """
     known: dict[int, Tensor] = {}
     for of in windows:
@@ -175,5 +196,5 @@ def _weights(
 
 
 def _cells(maps: Tensor) -> int:
-    """The number of cells of maps (exits, N, K, h, w)."""
+    """Number of cells of maps (exits, N, K, h, w)."""
     return maps.numel() // maps.shape[2]

@@ -1,10 +1,10 @@
 """The losses of self-regulation, one pure function per equation.
 
 F are logits (N, K, h, w), z image-level logits (N, K), y labels (N, H, W) with void = ignore_index, u a cell of the
-grid on which a term is taken, n(u) its number of valid pixels, n = sum_u n(u), sg[.] stop-gradient, p and q class
-probabilities of student and teacher, t(u) the class fractions of the labels in u. Everything is computed in float32
-(float64 stays) and is a mean over valid pixels; where nothing is valid it is 0 and still has a graph. What is said of
-one cell also takes the maps of several exits or teachers at once, as dimensions before N.
+grid of a term, n(u) its number of valid pixels, n = sum_u n(u), sg[.] stop-gradient, p and q class probabilities of
+student and teacher, t(u) the class fractions of the labels in u. Losses are computed in float32 (float64 is kept) and
+are means over valid pixels; if no pixel is valid, the loss is 0 with a graph. Functions of single cells also accept
+stacked maps of several exits or teachers, with additional dimensions before N.
 """
 
 from __future__ import annotations
@@ -27,11 +27,21 @@ def segmentation_loss(
     class_weights: Tensor | None = None,
     confidence: Tensor | None = None,
 ) -> Tensor:
-    """Pixel cross-entropy at label resolution: the loss of a plain network, and of exit N.
+    """Pixel cross-entropy at label resolution: the loss of a plain network, and of the last exit.
 
-    L = - sum_u w(u) log softmax(F(u))_y(u) / sum_u w(u), over valid pixels, w = class_weights[y] * confidence. F (N,
-    K, h, w) is upsampled bilinearly (align_corners=False) to labels (N, H, W) where it is coarser. Equals torch's
-    cross_entropy with ignore_index and weight where something is valid.
+        L = - sum_u w(u) log softmax(F(u))_y(u) / sum_u w(u), over valid pixels, w = class_weights[y] * confidence.
+
+    Equals torch's cross_entropy with ignore_index and weight if a pixel is valid.
+
+    Args:
+        class_map: Logits F (N, K, h, w); upsampled bilinearly (align_corners=False) if coarser than the labels.
+        labels: (N, H, W) int64.
+        ignore_index: Label of void pixels.
+        class_weights: (K,), or None.
+        confidence: (N, H, W) in [0, 1], or None.
+
+    Returns:
+        Scalar.
     """
     logits = resize_logits(full_precision(class_map), grid(labels))
     weights = None if class_weights is None else class_weights.to(logits)
@@ -49,31 +59,45 @@ def segmentation_loss(
 
 
 def cell_cross_entropy(log_probabilities: Tensor, counts: Tensor) -> Tensor:
-    """Cross-entropy of each cell against its class counts: - sum_k c_k(u) log p_k(u), (N, h, w).
+    """Cross-entropy of each cell with its class counts, - sum_k c_k(u) log p_k(u).
 
-    log_probabilities: log softmax(F) (N, K, h, w); counts: c_k(u), (weighted) pixels of class k in cell u, (N, K, h,
-    w).
+    Args:
+        log_probabilities: log softmax(F), (N, K, h, w).
+        counts: c_k(u), (weighted) number of pixels of class k in cell u, (N, K, h, w).
+
+    Returns:
+        (N, h, w).
     """
     return -(counts * log_probabilities).sum(dim=-3)
 
 
 def cell_segmentation_loss(log_probabilities: Tensor, counts: Tensor) -> Tensor:
-    """Cross-entropy against class fractions at an exit's own resolution.
+    """Cross-entropy with class fractions at an exit's own resolution.
 
-    L = - sum_u sum_k c_k(u) log p_k(u) / sum_u sum_k c_k(u), arguments as in `cell_cross_entropy`. The same number as
-    pixel cross-entropy with F upsampled by nearest neighbour, at the price of the exit's grid; no small object is
-    lost to label resizing. This project's (the authors train exits at label resolution).
+        L = - sum_u sum_k c_k(u) log p_k(u) / sum_u sum_k c_k(u)
+
+    This equals pixel cross-entropy with F upsampled by nearest neighbour, but is computed on the exit's grid. Small
+    objects are not lost by resizing labels. Arguments are those of `cell_cross_entropy`.
+
+    Source: this project (the authors train exits at label resolution).
     """
     return ratio(cell_cross_entropy(log_probabilities, counts).sum(), counts.sum())
 
 
 def classification_loss(image_logits: Tensor, presence: Tensor, known: Tensor) -> Tensor:
-    """Binary cross-entropy between z (N, K) and the classes present in the image (N, K), mean over K and known images.
+    """Binary cross-entropy between image-level logits and the classes present in the image.
 
-    Of the stacked z of several exits, (exits, N, K), one value for each: (exits,).
+        L = mean_{n, k} BCE(sigmoid(z_nk), p_nk), over images with known classes
 
-    L = mean_{n, k} BCE(sigmoid(z_nk), p_nk). known: (N,) bool; an image without a valid pixel tells nothing of its
-    classes. Source: the multi-exit loss of the paper, weight a = 0.2 in the authors' code.
+    Args:
+        image_logits: z (N, K), or stacked logits of several exits (exits, N, K).
+        presence: p, 0 or 1, (N, K).
+        known: Whether the classes of the image are known, (N,) bool; an image without valid pixels is not.
+
+    Returns:
+        Scalar, or one value per exit (exits,).
+
+    Source: the multi-exit loss of the paper, weight a = 0.2 in the authors' code.
     """
     logits = full_precision(image_logits)
     targets = presence.to(logits).expand_as(logits)
@@ -82,10 +106,13 @@ def classification_loss(image_logits: Tensor, presence: Tensor, known: Tensor) -
 
 
 class Teacher(NamedTuple):
-    """A teacher on one grid, without gradient, with what each of its students needs of it; made by `as_teacher`.
+    """A teacher on one grid, without gradient, with the quantities that its students need; made by `as_teacher`.
 
-    probabilities: q (N, K, h, w); negative_entropy: sum_k q_k log q_k (N, h, w); cross_entropy: - sum_k n t_k log q_k
-    (N, h, w); right: argmax_k q_k = argmax_k t_k, (N, h, w) bool. The last two are None without labels.
+    Attributes:
+        probabilities: q (N, K, h, w).
+        negative_entropy: sum_k q_k log q_k, (N, h, w).
+        cross_entropy: - sum_k n t_k log q_k, (N, h, w); None without labels.
+        right: argmax_k q_k = argmax_k t_k, (N, h, w) bool; None without labels.
     """
 
     probabilities: Tensor
@@ -96,44 +123,64 @@ class Teacher(NamedTuple):
 
 @torch.no_grad()
 def as_teacher(log_probabilities: Tensor, counts: Tensor | None = None) -> Teacher:
-    """Make a teacher of log q (N, K, h, w), and of the counts n(u) t_k(u) of the labels if it is to be verified.
+    """Make a teacher.
 
-    Where classes share the largest fraction of a cell, each of them is right.
+    Args:
+        log_probabilities: log q, (N, K, h, w).
+        counts: Counts n(u) t_k(u) of the labels, needed for `verified_gate`. If several classes have the largest count
+            in a cell, each of them is correct.
     """
     probabilities = log_probabilities.exp()
     negative_entropy = (probabilities * log_probabilities).sum(dim=-3)
     if counts is None:
         return Teacher(probabilities, negative_entropy)
-    # amax and not argmax, which is a hundred times slower on a CPU where classes are not the innermost dimension.
+    # amax instead of argmax, which is a hundred times slower on a CPU if classes are not the innermost dimension
     largest = counts == counts.amax(dim=-3, keepdim=True)
     right = (probabilities * largest).amax(dim=-3) == probabilities.amax(dim=-3)
     return Teacher(probabilities, negative_entropy, cell_cross_entropy(log_probabilities, counts), right)
 
 
 def distillation_loss(log_probabilities: Tensor, teacher: Teacher, valid: Tensor, gate: Tensor | None = None) -> Tensor:
-    """Kullback-Leibler divergence from teacher to student, a mean over valid pixels.
+    """Kullback-Leibler divergence from teacher to student, mean over valid pixels.
 
-    L = sum_u n(u) g(u) sum_k q_k(u) (log q_k(u) - log p_k(u)) / sum_u n(u). log_probabilities: log p of the student,
-    (N, K, h, w); valid: n (N, h, w); gate: g (N, h, w), 1 without one (`distill`), `verified_gate` for `verified`. To
-    be multiplied by T^2 where p and q were taken at temperature T.
+        L = sum_u n(u) g(u) sum_k q_k(u) (log q_k(u) - log p_k(u)) / sum_u n(u)
+
+    If p and q were computed at temperature T, multiply the loss by T^2.
+
+    Args:
+        log_probabilities: log p of the student, (N, K, h, w).
+        teacher: q.
+        valid: n, (N, h, w).
+        gate: g, (N, h, w); None means 1 (variant `distill`), `verified_gate` gives the variant `verified`.
     """
     weights = valid if gate is None else valid * gate
     return ratio((weights * divergence(log_probabilities, teacher)).sum(), valid.sum())
 
 
 def divergence(log_probabilities: Tensor, teacher: Teacher) -> Tensor:
-    """Kullback-Leibler divergence of each cell: sum_k q_k(u) (log q_k(u) - log p_k(u)), (N, h, w)."""
+    """Kullback-Leibler divergence of each cell, sum_k q_k(u) (log q_k(u) - log p_k(u)), (N, h, w)."""
     return teacher.negative_entropy - (teacher.probabilities * log_probabilities).sum(dim=-3)
 
 
 def verified_gate(cross_entropy: Tensor, teacher: Teacher) -> Tensor:
-    """Where a teacher may speak: g (N, h, w) bool (this project's variant `verified`).
+    """Mask of the cells where distillation applies, for the variant `verified`.
 
-    g(u) = [ argmax_k q_k(u) = argmax_k t_k(u) ] * [ - sum_k t_k(u) log q_k(u) < - sum_k t_k(u) log p_k(u) ]:
+        g(u) = [ argmax_k q_k(u) = argmax_k t_k(u) ] * [ - sum_k t_k(u) log q_k(u) < - sum_k t_k(u) log p_k(u) ]:
 
-    the teacher is right, and gives the truth more likelihood than the student does. cross_entropy: the student's
-    `cell_cross_entropy` against the labels' counts (N, h, w); teacher: made with the same counts. A cell without valid
-    pixels has g = 0. Raises ValueError for a teacher without labels.
+    the teacher is correct, and its cross-entropy with the labels is lower than the student's. In a cell without valid
+    pixels g = 0.
+
+    Args:
+        cross_entropy: The student's `cell_cross_entropy` with the labels' counts, (N, h, w).
+        teacher: Made with the same counts.
+
+    Returns:
+        (N, h, w) bool.
+
+    Raises:
+        ValueError: If the teacher was made without labels.
+
+    Source: this project.
     """
     if teacher.cross_entropy is None or teacher.right is None:
         raise ValueError("the teacher was made without the labels' counts: call as_teacher(log_probabilities, counts)")
@@ -141,11 +188,18 @@ def verified_gate(cross_entropy: Tensor, teacher: Teacher) -> Tensor:
 
 
 def hard_label_loss(log_probabilities: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy of a student against the teacher's hard decisions (SR-F of the authors' code).
+    """Cross-entropy of a student with the teacher's hard decisions.
 
-    L = - sum_u sum_k c_k(u) log p_k(u) / n, where c_k(u) is the number of valid pixels in the student's cell u at which
-    argmax_k of the teacher is k. teacher: logits (N, K, h', w'); valid: (N, h', w') valid pixels of the teacher's
-    cells.
+        L = - sum_u sum_k c_k(u) log p_k(u) / n
+
+    c_k(u) is the number of valid pixels in the student's cell u whose class with the largest teacher logit is k.
+
+    Args:
+        log_probabilities: log p of the student, (N, K, h, w).
+        teacher: Logits, (N, K, h', w').
+        valid: Valid pixels of the teacher's cells, (N, h', w').
+
+    Source: SR-F of the authors' code.
     """
     decisions = teacher.detach().argmax(dim=1)
     if grid(decisions) == grid(log_probabilities):
@@ -159,15 +213,26 @@ def hard_label_loss(log_probabilities: Tensor, teacher: Tensor, valid: Tensor) -
 
 
 def presence_distillation_loss(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
-    """Binary cross-entropy of z_i against sg[sigmoid(z_N)], (N, K) both (SR-L of the authors' code)."""
+    """Binary cross-entropy of z_i and sg[sigmoid(z_N)], both (N, K).
+
+    Source: SR-L of the authors' code.
+    """
     return classification_loss(student, full_precision(teacher).detach().sigmoid(), known)
 
 
 def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Squared distance of normalised features on their common grid, a mean over valid pixels (SR-F of `feature`).
+    """Squared distance of normalised features on their common grid, mean over valid pixels.
 
-    L = sum_u n(u) || f(u) / |f(u)| - sg[g(u) / |g(u)|] ||^2 / n, f and g (N, width, h, w) on the same grid, valid: n
-    (N, h, w). Unlike class maps, features carry detail that is no class (low confidence that the paper means this).
+        L = sum_u n(u) || f(u) / |f(u)| - sg[g(u) / |g(u)|] ||^2 / n
+
+    Unlike class maps, features also contain details that are not classes.
+
+    Args:
+        student: f, (N, width, h, w).
+        teacher: g on the same grid.
+        valid: n, (N, h, w).
+
+    Source: SR-F of the variant `feature`, one reading of the paper (with low confidence).
     """
     similarity = F.cosine_similarity(full_precision(student), full_precision(teacher).detach(), dim=1, eps=1e-6)
     return ratio((valid * (2 - 2 * similarity)).sum(), valid.sum())
@@ -177,23 +242,23 @@ def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:
-    """total / count, and 0 (with the graph of total) where the count, a scalar, is 0."""
+    """total / count, or 0 with the graph of `total` if `count` (a scalar) is 0."""
     return total / divisor(count, total.dtype)
 
 
 def divisor(count: Tensor, dtype: torch.dtype) -> Tensor:
-    """A count (scalar) to divide by: 1 where it is 0.
+    """Return a count (scalar) as a divisor: 1 if it is 0.
 
-    In training with several processes it is the mean over them: then the mean of their losses and gradients, which
-    data parallelism takes, is that of the joint batch, however unequally void is spread. Every process has to compute
-    the same terms in the same order.
+    With several training processes it is the mean over them. The mean of the processes' losses and gradients, which
+    data parallelism computes, is then that of the joint batch, however unequally void is distributed. Every process
+    must compute the same terms in the same order.
     """
     count = mean_over_processes(count.to(dtype))
     return torch.where(count > 0, count, 1.0)
 
 
 def mean_over_processes(count: Tensor) -> Tensor:
-    """A count as its mean over the training processes: itself where there is one process, or gradients are off."""
+    """Mean of a count over the training processes; the count itself with one process or without gradients."""
     if not (torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()):
         return count
     count = count.detach().clone()
@@ -202,27 +267,27 @@ def mean_over_processes(count: Tensor) -> Tensor:
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """Half precision to float32; float32 and float64 as they are."""
+    """Convert half precision to float32; float32 and float64 are kept."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def grid(tensor: Tensor) -> tuple[int, int]:
-    """The (height, width) of a tensor (..., h, w)."""
+    """(height, width) of a tensor (..., h, w)."""
     return tensor.shape[-2], tensor.shape[-1]
 
 
 def common_grid(first: Tensor, second: Tensor) -> tuple[int, int]:
-    """The coarser of two tensors' grids, in each direction."""
+    """The coarser of the grids of two tensors, in each direction."""
     return min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1])
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """Bring (N, C, h, w) to another grid bilinearly."""
+    """Resize (N, C, h, w) to another grid bilinearly."""
     if grid(logits) == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
 
 
 def average_cells(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average (N, C, h, w) over the cells of a grid that is nowhere finer."""
+    """Average (N, C, h, w) over the cells of a grid that is not finer in any direction."""
     return maps if grid(maps) == size else F.adaptive_avg_pool2d(maps, size)

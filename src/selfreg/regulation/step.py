@@ -1,4 +1,4 @@
-"""One step of training: the five terms, and what they share (labels on each grid, each exit's log-probabilities)."""
+"""One training step: the five terms, and the tensors that they share."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from selfreg.regulation.targets import CellLabels
 
 
 class Step:
-    """Computes the raw terms of one batch; exits are numbered from 0, the shallowest, to `last`, the own output.
+    """Raw terms of one batch. Exits are numbered from 0 (the shallowest) to `last` (the network's own output).
 
-    Each term is a vector of one value per exit. Exits of one grid share their tensors, (exits, N, K, h, w), and every
-    equation is evaluated once for all of them: what a GPU waits for is the number of operations, not their size.
+    Each term is a vector with one value per exit. Exits with the same grid share tensors (exits, N, K, h, w), and every
+    equation is evaluated once for all of them, since on a GPU the number of operations matters more than their size.
 
-    The grid of a self-regulation term is the coarser of its teacher's and its student's. A teacher's probabilities are
-    averaged over the cells of that grid, so that a fine teacher gives a coarse student fractions, as the labels do; a
-    student's logits are averaged where the student is the finer one. The own output is compared at `own_map` if there
-    is one, and in any case no finer than the finest exit: there is nobody to compare with finer than that.
+    The grid of a self-regulation term is the coarser of its teacher's and its student's grid. A teacher's probabilities
+    are averaged over the cells of that grid, so a fine teacher gives a coarse student class fractions, as the labels
+    do. The logits of a student with a finer grid are averaged. The own output is compared at `own_map` if there is one,
+    and never on a finer grid than that of the finest exit.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Step:
     # --- the terms, one value per exit ---
 
     def segmentation(self) -> Tensor:
-        """b's term: every exit against the labels, the network's own output last and always at label resolution."""
+        """Segmentation term (weight b): every exit against the labels; the own output last, at label resolution."""
         exits, own = self.maps[: self.last], self._own_segmentation()
         if self.at_label_resolution or not exits:
             return torch.stack([*(self._at_labels(class_map) for class_map in exits), own])
@@ -84,12 +84,12 @@ class Step:
         return torch.cat([total / self._valid_pixels(weighted=True), own[None]])
 
     def classification(self) -> Tensor:
-        """a's term: every exit's image logits against the tags, or against the classes found in the labels."""
+        """Classification term (weight a): every exit's image logits against the tags, or the classes in the labels."""
         presence = self.cells.presence() if self.image_labels is None else self.image_labels
         return losses.classification_loss(self.image_logits, presence, self._known())
 
     def local_presence(self) -> Tensor:
-        """Every exit against the classes that occur in each window, on its own grid."""
+        """Local presence: every exit against the classes that occur in each window, on its own grid."""
         grids = self.exits.exits
         values = local_presence_of_exits(
             self.exits.log_probabilities(),
@@ -101,7 +101,7 @@ class Step:
         return torch.stack([found[grid(logits), index] for index, logits in enumerate(self.exits.maps)])
 
     def sr_f(self) -> Tensor:
-        """Shallow teaches deep: exits 1 to last, of exit 0."""
+        """SR-F, shallow to deep: exits 1 to `last` are taught by exit 0."""
         students = range(1, self.last + 1)
         if self.options.variant == "feature":
             return self._stacked([self._feature(index) for index in students])
@@ -110,7 +110,7 @@ class Step:
         return self._distilled(0, students)
 
     def sr_l(self) -> Tensor:
-        """Deep teaches shallow: exits 0 to last - 1, of the own output."""
+        """SR-L, deep to shallow: exits 0 to `last` - 1 are taught by the network's output."""
         if self.options.variant == "authors":
             students, teacher = self.image_logits[:-1], self.image_logits[-1]
             return losses.presence_distillation_loss(students, teacher, self._known())
@@ -145,7 +145,7 @@ class Step:
         return dict(zip(self.exits.exits[size], cross_entropy.sum(dim=(1, 2, 3)).unbind(), strict=True))
 
     def _distilled(self, teacher: int, students: Sequence[int]) -> Tensor:
-        """The divergence from one teacher to each student, a mean over valid pixels."""
+        """Divergence from one teacher to each student, mean over valid pixels."""
         if not students:
             return self._stacked([])
         values = [self._divergences(self._common_grid(teacher, index))[teacher, index] for index in students]
@@ -153,7 +153,7 @@ class Step:
         return mean if self.options.temperature == 1.0 else mean * self.options.temperature**2
 
     def _divergences(self, size: Size) -> dict[tuple[int, int], Tensor]:
-        """The sum over a grid of n(u) g(u) times the divergence, for every (teacher, student) that meets there."""
+        """Sum over a grid of n(u) g(u) times the divergence, for every pair (teacher, student) with this grid."""
         if size not in self._divergence:
             temperature = self.options.temperature
             teacher = self._teacher(size)
@@ -181,7 +181,7 @@ class Step:
     # --- shared between terms ---
 
     def _compared_output(self, own_map: Tensor | None) -> Tensor:
-        """The logits with which the own output takes part in self-regulation."""
+        """The logits of the own output for self-regulation."""
         own = self.maps[self.last] if own_map is None or self.at_label_resolution else own_map
         sizes = [grid(class_map) for class_map in self.maps[: self.last]]
         finest = max(sizes, key=lambda size: size[0] * size[1], default=grid(own))
@@ -192,7 +192,7 @@ class Step:
         return common_grid(self.exits.maps[teacher], self.exits.maps[student])
 
     def _known(self) -> Tensor:
-        """The images whose classes are known, (N,) bool: those with tags, or with a valid pixel."""
+        """Whether the classes of each image are known, (N,) bool: it has tags or a valid pixel."""
         if self.image_labels is not None:
             return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
         return self.cells.presence().amax(dim=1) > 0
@@ -204,16 +204,16 @@ class Step:
         return self._cross_entropy[size, temperature]
 
     def _distilling(self) -> list[int]:
-        """The teachers whose class maps are distilled."""
+        """The teachers of class maps."""
         options = self.options
         teachers = {0: options.sr_f_weight > 0 and options.variant != "feature", self.last: options.sr_l_weight > 0}
         return [index for index, teaches in teachers.items() if teaches]
 
     def _teacher(self, size: Size) -> Teacher:
-        """The teachers on one grid, beside which the exits of that grid stand: (teachers, 1, N, K, h, w)."""
+        """The teachers on one grid, broadcastable with the exits of that grid: (teachers, 1, N, K, h, w)."""
         if not self._teachers:
             sizes = list(self.exits.exits)
-            # all cells of all grids as one column, cut into the grids' maps again
+            # all cells of all grids as one column, which is then split into the grids' maps
             column = self._column_of_teachers(sizes)
             cells = [len(self.labels) * math.prod(of) for of in sizes]
             fields = [torch.split(field, cells, dim=-2) for field in column if field is not None]
@@ -244,7 +244,7 @@ class Step:
         return torch.cat([rows[size] for size in sizes], dim=1)
 
     def _valid_pixels(self, *, weighted: bool = False) -> Tensor:
-        """What the sums over a batch's cells are divided by."""
+        """Divisor of sums over the cells of a batch."""
         if weighted and self.class_weights is not None:
             return losses.divisor(self.cells.valid_pixels(weighted=True), self.image_logits.dtype)
         if self._divisor is None:
@@ -252,7 +252,7 @@ class Step:
         return self._divisor
 
     def _label_windows(self) -> list[LabelWindows]:
-        """What occurs in the windows of every grid; grids that cut the image into the same windows share the answer."""
+        """Classes in the windows of every grid; grids with the same windows share the result."""
         known: dict[tuple[float, ...], Tensor] = {}
         found = []
         pixels = grid(self.labels)

@@ -1,4 +1,4 @@
-"""The labels as every exit sees them: class fractions of the cells of its grid, computed once per batch and grid."""
+"""Labels on the grid of every exit: class counts and fractions of cells, computed once per batch and grid."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ def class_counts(
     ignore_index: int = 255,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """Count the pixels of each class in each cell of a grid: labels (N, H, W) int64 to (N, K, h, w) float32.
+    """Count the pixels of each class in each cell of a grid.
 
-    Pixel row y lies in the cell row floor(y h / H), so that each pixel counts in exactly one cell whatever the sizes.
-    Void counts nowhere. pixel_weights: (N, H, W), what each pixel counts instead of 1.
+    Pixel row y belongs to the cell row floor(y h / H), so each pixel is counted in exactly one cell for any size. Void
+    is not counted.
+
+    Args:
+        labels: (N, H, W) int64.
+        num_classes: Number of classes K.
+        size: (h, w) of the grid.
+        ignore_index: Label of void pixels.
+        pixel_weights: Weight of each pixel, (N, H, W); 1 by default.
+
+    Returns:
+        (N, K, h, w) float32.
     """
     valid = labels != ignore_index
     weights = valid.float() if pixel_weights is None else valid * pixel_weights.float()
@@ -34,7 +44,7 @@ def class_counts(
 
 
 def _cells_of_pixels(labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The number of each pixel's cell among all cells of the batch, and the labels, in shapes that broadcast."""
+    """Index of each pixel's cell among all cells of the batch, and the labels, in shapes that broadcast."""
     batch, height, width = labels.shape
     rows, columns = size
     if height % rows == 0 and width % columns == 0:
@@ -47,22 +57,26 @@ def _cells_of_pixels(labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Ten
 
 
 def class_fractions(counts: Tensor) -> Tensor:
-    """Normalise class counts (N, K, h, w) to fractions that sum to 1 over K, or to 0 in a cell without valid pixels."""
+    """Normalise class counts (N, K, h, w) to a sum of 1 over K, or 0 in a cell without valid pixels."""
     return counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 def class_presence(labels: Tensor, num_classes: int, *, ignore_index: int = 255) -> Tensor:
-    """Tell which classes occur in each image: labels (N, H, W) int64 to (N, K) float32 of 0 and 1; void is no class."""
+    """Classes that occur in each image: labels (N, H, W) int64 to (N, K) float32, 0 or 1; void is ignored."""
     classes = labels.masked_fill(labels == ignore_index, num_classes).flatten(1)
     presence = torch.zeros(labels.shape[0], num_classes + 1, device=labels.device)
     return presence.scatter_(1, classes, 1.0)[:, :num_classes]
 
 
 class CellLabels:
-    """One batch of labels on any grid: counts, fractions and valid pixels of its cells, each grid computed once.
+    """Labels of one batch on any grid: counts, fractions and valid pixels of cells, each grid computed once.
 
-    labels: (N, H, W) int64 in [0, K) or ignore_index. confidence: (N, H, W) non-negative; a pixel of confidence c
-    counts as c valid pixels. class_weights: (K,); they weight the counts of the segmentation term and nothing else.
+    Args:
+        labels: (N, H, W) int64 in [0, K) or ignore_index.
+        num_classes: Number of classes K.
+        ignore_index: Label of void pixels.
+        confidence: (N, H, W), not negative; a pixel with confidence c counts as c valid pixels.
+        class_weights: (K,), weights of the counts of the segmentation term only.
     """
 
     def __init__(
@@ -85,13 +99,13 @@ class CellLabels:
         self._presence: Tensor | None = None
 
     def counts(self, size: tuple[int, int]) -> Tensor:
-        """Pixels (by confidence) of each class in each cell, (N, K, h, w) float32."""
+        """Pixels (weighted by confidence) of each class in each cell, (N, K, h, w) float32."""
         if size not in self._counts:
             self._counts[size] = self._from_finer(size)
         return self._counts[size]
 
     def _from_finer(self, size: tuple[int, int]) -> Tensor:
-        """Add up the cells of a finer grid that is known and nests, which is cheaper than reading every pixel again."""
+        """Sum the cells of a finer grid that is already known, which is cheaper than reading every pixel again."""
         for finer, counts in self._counts.items():
             if finer[0] % size[0] == 0 and finer[1] % size[1] == 0:
                 nested = (finer[0] // size[0], finer[1] // size[1])
@@ -101,12 +115,12 @@ class CellLabels:
         )
 
     def weighted_counts(self, size: tuple[int, int]) -> Tensor:
-        """Counts times the class weights, (N, K, h, w) float32."""
+        """Counts times class weights, (N, K, h, w) float32."""
         counts = self.counts(size)
         return counts if self.class_weights is None else counts * self.class_weights.view(1, -1, 1, 1)
 
     def rows(self, sizes: Iterable[tuple[int, int]]) -> Tensor:
-        """Counts of the cells of several grids, one after the other, (cells, K); asked for once, by all who need it."""
+        """Counts of the cells of several grids as rows, (cells, K); computed once for all terms."""
         if self._rows is None:
             # finest first: coarser grids add up its cells
             for size in sorted(sizes, key=math.prod, reverse=True):
@@ -115,13 +129,13 @@ class CellLabels:
         return self._rows
 
     def valid_pixels(self, *, weighted: bool = False) -> Tensor:
-        """Valid pixels of the batch (by confidence, and by class weight if asked for), a scalar: of whichever grid."""
+        """Valid pixels of the batch (weighted by confidence, and by class weight if `weighted`), a scalar."""
         if weighted and self.class_weights is not None:
             return (self._of_images().sum(dim=0) * self.class_weights).sum()
         return self._of_images().sum()
 
     def presence(self) -> Tensor:
-        """Which classes occur in each image, (N, K) float32 of 0 and 1; in pixels of whatever confidence."""
+        """Classes that occur in each image, (N, K) float32 with values 0 and 1, for pixels of any confidence."""
         if self._presence is None and self.confidence is None and self._counts:
             self._presence = self._of_images().clamp(max=1)
         elif self._presence is None:
@@ -134,5 +148,5 @@ class CellLabels:
         return self._image_counts
 
     def valid(self, size: tuple[int, int]) -> Tensor:
-        """Valid pixels (by confidence) in each cell, (N, h, w) float32."""
+        """Valid pixels (weighted by confidence) in each cell, (N, h, w) float32."""
         return self.counts(size).sum(dim=1)
