@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "infinity": (text('{"classes": ["a"], "void": -Infinity}'), "Infinity"),
     "classes twice": (text('{"classes": ["a"], "classes": ["b"]}'), "'classes' occurs twice"),
     "an image tagged twice": (text('{"classes": ["a"], "image_labels": {"x": [], "x": ["a"]}}'), "'x' occurs twice"),
-    "list": (text('["sky"]'), "holds a list"),
+    "list": (text('["sky"]'), "contains a list"),
     "number": (text("3"), "holds a int"),
     "null": (text("null"), "holds a NoneType"),
     "no classes": (text("{}"), "'classes'"),
@@ -125,7 +125,7 @@ def coco(**values: Any) -> Write:
 INSTANCES: dict[str, tuple[Write, str]] = {
     "empty": (text(""), "invalid JSON"),
     "nested 100,000 deep": (text("[" * 100_000), "invalid JSON"),
-    "list": (text("[]"), "holds a list"),
+    "list": (text("[]"), "contains a list"),
     "no images": (coco(images=[]), "the split is empty"),
     "images as numbers": (coco(images=[1]), "not a COCO instances file"),
     "images as a mapping": (coco(images={"a": 1}), "not a COCO instances file"),
