@@ -254,7 +254,7 @@ def read_json(path: Path, limit: int = CONFIGURATION_LIMIT) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: invalid JSON ({one_line(error)}); fix it at that position") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}; it must be an object, {{...}}")
+        raise ValueError(f"{path}: contains a {type(content).__name__}; it must be an object, {{...}}")
     return content
 
 

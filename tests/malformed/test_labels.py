@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "classes twice": (text('{"classes": ["a"], "classes": ["b"]}'), "'classes' occurs twice"),
     "an image tagged twice": (text('{"classes": ["a"], "image_labels": {"x": [], "x": ["a"]}}'), "'x' occurs twice"),
     "list": (text('["sky"]'), "contains a list"),
-    "number": (text("3"), "holds a int"),
+    "number": (text("3"), "contains a int"),
     "null": (text("null"), "holds a NoneType"),
     "no classes": (text("{}"), "'classes'"),
     "classes of numbers": (dumped(classes=[1, 2]), "'classes'"),
