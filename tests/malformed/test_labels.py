@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "an image tagged twice": (text('{"classes": ["a"], "image_labels": {"x": [], "x": ["a"]}}'), "'x' occurs twice"),
     "list": (text('["sky"]'), "contains a list"),
     "number": (text("3"), "contains a int"),
-    "null": (text("null"), "holds a NoneType"),
+    "null": (text("null"), "contains a NoneType"),
     "no classes": (text("{}"), "'classes'"),
     "classes of numbers": (dumped(classes=[1, 2]), "'classes'"),
     "classes by index": (dumped(classes={"0": "sky"}), "'classes'"),
