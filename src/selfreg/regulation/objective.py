@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -134,7 +135,9 @@ class SelfRegulation(MethodOptions):
         synchronisation), progress out of range and missing features.
         """
         self._check(outputs, labels, progress, image_labels, confidence)
-        with torch.autocast(labels.device.type, enabled=False):
+        device = labels.device.type
+        # the device `meta`, on which a step can be tried without memory or data, has no autocast
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             return self._terms(outputs, labels, progress, image_labels, confidence)
 
     def _terms(

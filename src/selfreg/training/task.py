@@ -30,6 +30,7 @@ from selfreg.training.freezing import freeze
 from selfreg.training.losses import own_loss_of
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
+from selfreg.training.unread_loss import UnreadLoss
 
 # what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
 AUXILIARY_WEIGHT = 0.4
@@ -78,6 +79,7 @@ class SegmentationTask(L.LightningModule):
         self._watching = False
         self._exit_logs: dict[str, Tensor] = {}
         self._left_out: list[tuple[Tensor, Tensor]] | None = None
+        self._unread: UnreadLoss | None = None
         self._frozen = freeze(self.network, config.training.freeze)
 
     def train(self, mode: bool = True) -> "SegmentationTask":
@@ -106,6 +108,7 @@ class SegmentationTask(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Take the learning rate from the schedule: a checkpoint holds that of the schedule of its own run."""
+        self.set_class_weights(self.class_weights)  # the buffer is on the device by now
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
             for group, rate, factor in zip(
@@ -152,15 +155,20 @@ class SegmentationTask(L.LightningModule):
         """The total loss of one batch; every term is logged, raw.
 
         A loss that is not finite stops the run with a ValueError, or leaves the batch out while fewer than
-        `training.skip_non_finite` have been.
+        `training.skip_non_finite` have been. Where none may be left out the loss is read a step late, so that a GPU
+        has its next step queued meanwhile; leaving a batch out takes the answer before the step.
         """
+        self._stop_if_broken()
         may_skip = self.config.training.skip_non_finite > 0
         # the forward pass has put such a batch into the statistics of batch norm already
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if may_skip else []
         self._watching = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         total, raw = self.loss_of(batch, progress=self.global_step / max(self.total_steps, 1))
-        if not self._is_finite_everywhere(total):
-            self._skip_or_stop(batch, raw)
+        broken = self._broken_anywhere(total)
+        if not may_skip:
+            self._unread = UnreadLoss.of(broken, batch["index"], raw, self.global_step)
+        elif broken:
+            self._skip_or_stop(batch["index"], raw, self.global_step)
             # with accumulation the whole step is left out, from its first such batch on
             self._left_out = self._left_out or buffers
             return total
@@ -190,16 +198,30 @@ class SegmentationTask(L.LightningModule):
                 buffer.copy_(before)
             self._left_out = None
 
-    def _is_finite_everywhere(self, total: Tensor) -> bool:
-        """Whether the loss is finite in every process: all of them skip a batch, or none does."""
+    def _broken_anywhere(self, total: Tensor) -> Tensor:
+        """Whether the loss is not finite in some process: all of them skip a batch, or none does."""
         broken = (~torch.isfinite(total.detach())).float()
         if self.trainer.world_size > 1:
             broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
-        return not broken
+        return broken
 
-    def _skip_or_stop(self, batch: dict[str, Tensor], raw: dict[str, Tensor]) -> None:
+    def _stop_if_broken(self) -> None:
+        """Raise ValueError if the loss of the last step was not finite."""
+        unread, self._unread = self._unread, None
+        if unread is not None and unread.read():
+            self._skip_or_stop(unread.indices, unread.terms, unread.step)
+
+    def on_validation_start(self) -> None:
+        """Do not measure weights that a broken loss has changed."""
+        self._stop_if_broken()
+
+    def on_train_end(self) -> None:
+        """Look at the last loss too."""
+        self._stop_if_broken()
+
+    def _skip_or_stop(self, indices: Tensor, raw: dict[str, Tensor], step: int) -> None:
         self.skipped_batches += 1
-        images = ", ".join(self.image_name(index) for index in batch["index"].tolist())
+        images = ", ".join(self.image_name(index) for index in indices.tolist())
         allowed = self.config.training.skip_non_finite
         if self.skipped_batches <= allowed:
             count = f"{self.skipped_batches} of {allowed}"
@@ -210,12 +232,13 @@ class SegmentationTask(L.LightningModule):
         broken = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "another process"
         before = f" after {self.skipped_batches - 1} skipped batches" if self.skipped_batches > 1 else ""
         raise ValueError(
-            f"the loss is not finite at step {self.global_step}{before}: {broken} broke ({shown}; images {images}); "
+            f"the loss is not finite at step {step}{before}: {broken} broke ({shown}; images {images}); "
             "lower training.learning_rate, set training.gradient_clip, or look at those images"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of skipped batches."""
+        """Keep the count of skipped batches; raise ValueError rather than keep weights that a broken loss changed."""
+        self._stop_if_broken()
         checkpoint["skipped_batches"] = self.skipped_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
