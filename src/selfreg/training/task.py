@@ -29,8 +29,8 @@ from selfreg.regulation.losses import mean_over_processes
 from selfreg.training.freezing import freeze
 from selfreg.training.losses import own_loss_of
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
-from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
 from selfreg.training.unread_loss import UnreadLoss
+from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
 
 # what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
 AUXILIARY_WEIGHT = 0.4
