@@ -55,6 +55,8 @@ class Checkpoints(L.Callback):
         task = pl_module
         if not isinstance(task, SegmentationTask):
             raise TypeError(f"Checkpoints belongs to a SegmentationTask, not to {type(task).__name__}")
+        # an epoch without validation has not asked yet
+        task.stop_if_broken()
         better = self.miou is not None and self.miou > self.best_miou
         if self.miou is not None and better:
             self.best_miou, self.best_epoch = self.miou, trainer.current_epoch

@@ -158,7 +158,7 @@ class SegmentationTask(L.LightningModule):
         `training.skip_non_finite` have been. Where none may be left out the loss is read a step late, so that a GPU
         has its next step queued meanwhile; leaving a batch out takes the answer before the step.
         """
-        self._stop_if_broken()
+        self.stop_if_broken()
         may_skip = self.config.training.skip_non_finite > 0
         # the forward pass has put such a batch into the statistics of batch norm already
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if may_skip else []
@@ -205,7 +205,7 @@ class SegmentationTask(L.LightningModule):
             broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
         return broken
 
-    def _stop_if_broken(self) -> None:
+    def stop_if_broken(self) -> None:
         """Raise ValueError if the loss of the last step was not finite."""
         unread, self._unread = self._unread, None
         if unread is not None and unread.read():
@@ -213,11 +213,11 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Do not measure weights that a broken loss has changed."""
-        self._stop_if_broken()
+        self.stop_if_broken()
 
     def on_train_end(self) -> None:
         """Look at the last loss too."""
-        self._stop_if_broken()
+        self.stop_if_broken()
 
     def _skip_or_stop(self, indices: Tensor, raw: dict[str, Tensor], step: int) -> None:
         self.skipped_batches += 1
@@ -238,7 +238,7 @@ class SegmentationTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count of skipped batches; raise ValueError rather than keep weights that a broken loss changed."""
-        self._stop_if_broken()
+        self.stop_if_broken()
         checkpoint["skipped_batches"] = self.skipped_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
