@@ -142,7 +142,7 @@ def test_the_command_imports_code_only_where_it_is_allowed(tmp_path: Path, capsy
 
 def test_a_training_set_says_how_it_is_sampled() -> None:
     crops = plain_set()
-    with pytest.raises(ValueError, match="takes a Draw.*SeededSampler"):
+    with pytest.raises(ValueError, match="needs a Draw.*SeededSampler"):
         next(iter(DataLoader(crops, batch_size=2, shuffle=True)))
     loader = DataLoader(crops, batch_size=2, sampler=SeededSampler(4, 0, batch_size=2))
     assert len(next(iter(loader))["image"]) == 2

@@ -198,7 +198,7 @@ def _explain(error: ValueError, files: Files | None, source: Source) -> tuple[st
     if files.mask is not None and isinstance(source, Folder) and source.missing_remedy and not files.mask.exists():
         faults = [f"{files.mask}: the mask of {files.image.name} is missing: {source.missing_remedy}"]
     if files.mask is not None and isinstance(error, ColourMaskError):
-        with contextlib.suppress(ValueError):  # a mask that is damaged too: what stopped the reading is told
+        with contextlib.suppress(ValueError):  # the mask is damaged too; the first error is reported
             name = guess_palette(files.mask, source.labels)
             known = f"those of {name}" if name else "of no known palette"
             faults = [f"{files.mask}: a colour mask ({known}): {_COLOUR_REMEDY}"]

@@ -87,7 +87,7 @@ class Augmentation:
             np.random.seed(seed % 2**32)  # noqa: NPY002 - what most code of this kind draws from
             torch.manual_seed(seed)
             with suppress(AttributeError):
-                augment.set_random_seed(seed % 2**32)  # albumentations has a generator of its own
+                augment.set_random_seed(seed % 2**32)  # albumentations has its own generator
             result = augment(image=pair.image, mask=pair.mask)
         return self._checked(result, pair, num_classes)
 
@@ -104,7 +104,7 @@ class Augmentation:
         if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
             raise ValueError(
                 f"data.augmentation {self.spec}: the mask must stay uint8 of the size of the image, "
-                f"it became {mask.dtype} {mask.shape} beside an image of {image.shape[:2]}"
+                f"it became {mask.dtype} {mask.shape} for an image of {image.shape[:2]}"
             )
         strange = mask[(mask >= num_classes) & (mask != IGNORE_INDEX)]
         if strange.size:

@@ -48,7 +48,7 @@ def read_values(picture: ImageFile.ImageFile, path: Path, *, upright: bool) -> N
     return turn_upright(values, orientation(picture)) if upright else values
 
 
-# Pillow keeps one byte of each value, the high one; told that the bytes are the other way round, it keeps the low one
+# Pillow keeps only the high byte of each value; with the opposite byte order it keeps the low byte
 _HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
 

@@ -27,7 +27,7 @@ class ReorderedClasses:
         self._table = index_table(names, class_names)
         palette = source.labels.palette.copy()
         palette[: len(names)] = palette[self._old_index]
-        # in memory void is always 255, whatever it is on disk
+        # void is always 255 in memory
         background = None if source.labels.background is None else int(self._table[source.labels.background])
         self.labels = Labels(tuple(class_names), IGNORE_INDEX, palette, background)
         self.ids: Sequence[str] = source.ids

@@ -57,7 +57,7 @@ def require_layout(root: Path) -> None:
         return
     kind = known_layout(root)
     if kind is not None:
-        raise ValueError(f"{root}: this looks like {kind}, not like the kind folder: set data.kind: {kind}")
+        raise ValueError(f"{root}: this looks like {kind}, not like the layout folder: set data.kind: {kind}")
     raise ValueError(
         f"{root}: no known data set: looked for images/SPLIT, masks/SPLIT and one of {', '.join(LABEL_FILES)}; found "
         f"{content_of(root)}: arrange it like that, or convert it with `selfreg import`"
@@ -82,7 +82,7 @@ def require_split(folder: Path) -> None:
     loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in images.iterdir())
     hint = f"; did you mean {near[0]}?" if near else ""
     if not splits and loose:
-        hint = f"; {loose} images lie in {images} itself: move them into folders such as train and val"
+        hint = f"; {loose} images are in {images} itself: move them into folders such as train and val"
     raise ValueError(
         f"{folder}: no such folder: put the images there (splits found: {', '.join(splits) or 'none'}){hint}"
     )
@@ -109,9 +109,9 @@ def _masks_elsewhere(root: Path, split: str) -> str:
     names = {path.stem for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
     suffix = _common_suffix(names, [path.stem for path in files if path.suffix.lower() == ".png"])
     if suffix is not None:
-        return f"; masks lie beside the images: set data.options.masks: {{folder: images, suffix: {suffix}}}"
+        return f"; masks are stored next to the images: set data.options.masks: {{folder: images, suffix: {suffix}}}"
     if any(path.suffix.lower() == ".png" and path.stem in _stems_of_other_types(files) for path in files):
-        return "; masks lie beside the images: set data.options.masks: {folder: images}"
+        return "; masks are stored next to the images: set data.options.masks: {folder: images}"
     return f" (found in {root.name}: {content_of(root)})"
 
 
@@ -137,14 +137,14 @@ def nearest_masks(missing: Sequence[str], images: Mapping[str, Path], found: Lis
     if other is not None and other.suffix.lower() != ".png":
         return f"{other.name} exists, but only PNG keeps the values of a mask: save the masks as PNG"
     if other is not None:
-        return f"{other} exists: masks lie in the same folders as their images: move it"
+        return f"{other} exists, but masks must be in the same subfolders as their images: move it"
     beside = _common_suffix(stems, [path.stem for path in images.values()])
     if beside is not None:
-        return f"masks lie beside the images: set data.options.masks: {{folder: images, suffix: {beside}}}"
+        return f"masks are stored next to the images: set data.options.masks: {{folder: images, suffix: {beside}}}"
     lowered = {path.stem.casefold(): path.name for path in pngs}
     near = difflib.get_close_matches(stems[0].casefold(), lowered, n=1, cutoff=0.8)
     hint = f"; the nearest is {lowered[near[0]]}: rename it, or" if near else ":"
-    return f"looked for {stems[0]}.png{hint} add it, or take the image away"
+    return f"looked for {stems[0]}.png{hint} add it, or remove the image"
 
 
 def _common_suffix(stems: Iterable[str], others: Sequence[str]) -> str | None:

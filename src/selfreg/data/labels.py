@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE_INDEX = 255
-"""The value of void pixels in every mask in memory, whatever it was on disk."""
+"""The value of void pixels in every mask in memory, independent of the value on disk."""
 
 
 def voc_palette() -> NDArray[np.uint8]:

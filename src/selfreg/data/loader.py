@@ -75,7 +75,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         if not isinstance(draw, Draw):
             raise ValueError(
-                f"TrainingSet is asked for item {draw!r}, but takes a Draw (index and seed): use "
+                f"TrainingSet got index {draw!r}, but needs a Draw (index and seed): use "
                 "DataLoader(..., sampler=SeededSampler(len(source), seed, batch_size=...)) instead of shuffle=True"
             )
         index = draw.index

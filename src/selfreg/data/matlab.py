@@ -29,7 +29,7 @@ def read_mat(path: Path, variable: str) -> Any:
     from scipy.io import loadmat, whosmat  # slow to import, and only two data sets need it
 
     if not path.is_file():
-        raise ValueError(f"{path}: no such mask: restore it, or take it out of the list")
+        raise ValueError(f"{path}: no such mask: restore it, or remove it from the list")
     data = read_bytes(path, _FILE_LIMIT)
     _check_nesting(data, path)
     stream: Any = io.BytesIO(data)  # the stubs of SciPy know only names

@@ -127,7 +127,7 @@ def list_pairs(
         mask_of: Image to the path of its mask.
         suffix: File type of the images, in lower case.
         ending: What the names of images end with before the file type; it is no part of the id.
-        folders: Whether images lie in folders below, whose names are no part of the id.
+        folders: Whether images are in subfolders, whose names are not part of the id.
 
     Returns:
         Id to files, in the order of the paths, and the files that are not read.

@@ -233,7 +233,7 @@ def _with_bands(values: NDArray[Any], bands: int) -> NDArray[Any]:
     if found in (2, 4) and found == bands + 1:  # transparency
         return np.ascontiguousarray(values[..., :bands])
     if found != bands:
-        raise Refused(f"image with {found} bands, data.bands is {bands}: set data.bands: {found}, or take it away")
+        raise Refused(f"image with {found} bands, data.bands is {bands}: set data.bands: {found}, or remove the image")
     return values
 
 
@@ -260,7 +260,7 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]
 
 
 def _decode_jpeg(path: Path, upright: bool) -> NDArray[np.uint8] | None:
-    """Decode a JPEG with torchvision, a quarter faster than Pillow; None where Pillow has to judge."""
+    """Decode a JPEG with torchvision, a quarter faster than Pillow; None if Pillow must be used."""
     from torchvision.io import ImageReadMode, decode_jpeg  # torchvision is slow to import
 
     try:

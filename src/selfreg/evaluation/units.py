@@ -55,7 +55,7 @@ class Thresholds:
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{field.name} is {value}; it is a share and must lie in 0 to 1")
+                raise ValueError(f"{field.name} is {value}; it must be a fraction in [0, 1]")
 
 
 DEFAULT_THRESHOLDS = Thresholds()

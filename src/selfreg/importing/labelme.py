@@ -41,7 +41,7 @@ _POINT_RADIUS = 5.0
 _CIRCLE_CORNERS = 180
 _IGNORED = "__ignore__"
 _FOLDERS = ("annotations", "images", "json", "labels")
-"""Folders that say what lies in them and are no part of an image's name."""
+"""Folders named after their content, which are not part of an image's name."""
 
 
 def is_labelme(source: Path) -> bool:

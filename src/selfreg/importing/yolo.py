@@ -114,7 +114,7 @@ def _split_folders(content: dict[str, Any], home: Path) -> list[tuple[Path, str]
         for place in places if isinstance(places, list) else [places]:
             if not isinstance(place, str) or place.endswith(".txt"):
                 continue
-            # Roboflow writes `../train/images` for a folder beside data.yaml
+            # Roboflow writes `../train/images` for a folder next to data.yaml
             parts = [part for part in Path(place).parts if part not in ("..", ".", "/")]
             for base in (home / str(content.get("path", "")), home):
                 folder = base.joinpath(*parts)

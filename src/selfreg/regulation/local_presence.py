@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from selfreg.regulation.losses import grid, mean_over_processes
 
 ABSENT_WEIGHT = 4.0
-"""What a class that is absent from a window counts beside a present one in `local_presence_loss`."""
+"""Weight of absent classes relative to present ones in `local_presence_loss`."""
 
 _LOG_HALF = math.log(0.5)
 _LEAST_LOG_REST = -40.0

@@ -15,7 +15,7 @@ class ExitOutputs(NamedTuple):
     Attributes:
         class_maps: Logits F_i, floating (N, K, h_i, w_i), each at its exit's own resolution.
         image_logits: Logits z_i of "this class occurs in the image", floating (N, K).
-        features: Stage features projected to one width, floating (N, width, h_i, w_i); empty unless asked for.
+        features: Stage features projected to one width, floating (N, width, h_i, w_i); empty by default.
         own_map: The own output before the network's final upsampling, floating (N, K, h, w), where there is one.
             Self-regulation compares the own output at this resolution; its segmentation term is taken on `logits`.
 
@@ -29,7 +29,7 @@ class ExitOutputs(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """The network's own output, floating (N, K, h, w), for a loss or metric beside those of the objective."""
+        """The network's own output, floating (N, K, h, w), for additional losses or metrics."""
         return self.class_maps[-1]
 
 

@@ -91,10 +91,10 @@ def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, name
 
 
 def auxiliary_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE) -> Taps:
-    """Find the auxiliary heads: modules that give a class map of their own beside the network's output.
+    """Find auxiliary heads: modules that compute a class map in addition to the network's output.
 
     A network declares them in `class_map_taps`; those of torchvision and transformers are known by their attribute
-    names. Without a loss of its own such a head would not train.
+    names. Without its own loss such a head would not be trained.
 
     Args:
         network: Any segmentation network.
@@ -197,7 +197,7 @@ def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, 
 
 
 def _class_map_names(network: nn.Module) -> list[str]:
-    """Modules that may give class maps beside the network's output: declared, or known by their attribute names."""
+    """Modules that may compute additional class maps: declared, or known by their attribute names."""
     declared: Sequence[str] | None = getattr(network, "class_map_taps", None)
     if declared is not None:
         return list(declared)
