@@ -16,15 +16,16 @@ def import_data(
     out: Annotated[Path, typer.Argument(help="Folder of the new data set; it must not exist.")],
     format_name: Annotated[
         str | None,
-        typer.Option("--format", help="coco, yolo, labelme, cvat, voc or cityscapes [detected]."),
+        typer.Option("--format", help="coco, yolo, labelme, cvat, voc or cityscapes (default: detected)."),
     ] = None,
     val: Annotated[
-        float | None, typer.Option(help="Fraction of images for validation if the export has no such split [0.2].")
+        float | None,
+        typer.Option(help="Fraction of images for validation if the export has no such split (default: 0.2)."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the validation split [0].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the validation split (default: 0).")] = None,
     unlabelled: Annotated[
         str | None,
-        typer.Option(help="Pixels outside all outlines: background (a class) or void [background]."),
+        typer.Option(help="Pixels outside all outlines: background (a class) or void (default: background)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,9 +56,9 @@ def import_data(
 def check_data(
     target: Annotated[Path, typer.Argument(help="Folder of a data set, or a configuration.")],
     kind: Annotated[
-        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... [detected].")
+        str | None, typer.Option(help="Kind of data set in the folder: folder, voc, ... (default: detected).")
     ] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Split to read (repeatable) [all].")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split to read, repeatable (default: all).")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the whole report as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page with a contact sheet.")] = None,
     overrides: Set = None,

@@ -27,7 +27,7 @@ from selfreg.cli.options import (
 @app.command()
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split to evaluate [the run's validation split].")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to evaluate (default: the run's validation split).")] = None,
     weights: Which = "last",
     overrides: Set = None,
     predictions: Predictions = None,
@@ -75,7 +75,9 @@ def evaluate(
 def compare(
     sides: Annotated[list[Path], typer.Argument(help="Runs, or folders of index PNGs with --labels.")],
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split to compare on [the first run's validation split].")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to compare on (default: the first run's validation split).")
+    ] = None,
     weights: Which = "last",
     overrides: Set = None,
     labels: LabelMaps = None,

@@ -30,7 +30,9 @@ def demo(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="YAML configuration.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run [runs/NAME-OF-CONFIG].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run (default: runs/NAME-OF-CONFIG).")
+    ] = None,
     overrides: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch.")] = False,
     extend: Annotated[
@@ -105,7 +107,9 @@ def _ending(run: "Run", *, page: bool) -> list[str]:
 @app.command()
 def pseudo(
     config: Annotated[Path, typer.Argument(help="YAML configuration.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-pseudo].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder (default: runs/NAME-OF-CONFIG-pseudo).")
+    ] = None,
     overrides: Set = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Score the CAMs at several background thresholds.")] = False,
     as_json: AsJson = False,
@@ -135,10 +139,12 @@ def study(
         ),
     ] = "base,mea,sr,mea+p,full",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm; seeds count up from the configuration's.")] = 5,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder [runs/NAME-OF-CONFIG-study].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder (default: runs/NAME-OF-CONFIG-study).")
+    ] = None,
     overrides: Set = None,
     jobs: Annotated[int, typer.Option(help="Simultaneous runs, each on a GPU or a share of the cores.")] = 1,
-    html: Annotated[Path | None, typer.Option("--html", help="Path of the page [OUT/index.html].")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Path of the page (default: OUT/index.html).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every arm with several seeds and report what the losses gain; an interrupted study continues."""
