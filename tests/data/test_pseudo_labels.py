@@ -9,6 +9,7 @@ from PIL import Image
 from fixtures.folder import write_folder
 from selfreg.data import Folder, PseudoLabels, Scenes, TrainingSet, open_pseudo_labels
 from selfreg.data.loader import Draw
+from selfreg.files import write_json
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def folder(tmp_path: Path, source: Folder) -> Path:
         Image.fromarray(mask).save(tmp_path / "made" / "pseudo" / f"{image_id}.png")
         sure = np.full((24, 32), 51 * (number + 1), dtype=np.uint8)
         Image.fromarray(sure).save(tmp_path / "made" / "confidence" / f"{image_id}.png")
+    write_json(tmp_path / "made" / "pseudo.json", {"class_names": list(source.labels.class_names)})
     return tmp_path / "made"
 
 
@@ -54,6 +56,28 @@ def test_a_crop_carries_tags_and_confidence(source: Folder, folder: Path) -> Non
     assert item["confidence"].unique().tolist() == pytest.approx([0.4])
     without = TrainingSet(open_pseudo_labels(source, folder, confidence=False), (24, 32), with_tags=True)
     assert "confidence" not in without[Draw(1, 0)]
+
+
+def test_masks_are_renumbered_by_name_where_the_data_list_their_classes_in_another_order(
+    source: Folder, folder: Path
+) -> None:
+    write_json(folder / "pseudo.json", {"class_names": ["car", "background", "road"]})
+    mask = open_pseudo_labels(source, folder).read(0).mask
+    # index 2 of the masks on disk is road, which is index 1 of the data
+    assert np.unique(mask).tolist() == [1, 255]
+
+
+@pytest.mark.parametrize("names", [["background", "road"], ["background", "road", "bus"]])
+def test_masks_of_other_classes_are_refused(source: Folder, folder: Path, names: list[str]) -> None:
+    write_json(folder / "pseudo.json", {"class_names": names})
+    with pytest.raises(ValueError, match=r"made: the set of pseudo masks has \d classes, the data have 3: .*'car'"):
+        open_pseudo_labels(source, folder)
+
+
+def test_masks_whose_classes_are_not_recorded_give_a_warning(source: Folder, folder: Path) -> None:
+    (folder / "pseudo.json").unlink()
+    with pytest.warns(UserWarning, match=r"pseudo\.json: does not name the classes"):
+        assert np.unique(open_pseudo_labels(source, folder).read(0).mask).tolist() == [2, 255]
 
 
 def test_a_missing_mask_is_named_before_anything_is_read(source: Folder, folder: Path) -> None:

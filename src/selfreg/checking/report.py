@@ -14,7 +14,7 @@ from rich.table import Table
 from selfreg.checking.checks import check_data
 from selfreg.checking.findings import DataReport, SplitSummary
 from selfreg.checking.inspection import Item
-from selfreg.config import load_config
+from selfreg.config import DataConfig, check_overrides, load_config, parse_config
 from selfreg.data import image_format_of, read_image
 from selfreg.data.kinds import guess_kind
 from selfreg.files import write_json
@@ -34,28 +34,44 @@ def check(
         target: Folder of the data set, or a configuration.
         kind: Kind of the data set in a folder; detected by default.
         splits: Splits to read; by default all of them, or those of the configuration.
-        overrides: Changes to the configuration, `section.key=value`.
+        overrides: `section.key=value`: changes to the configuration, or options for the folder.
 
     Raises:
-        ValueError: If the folder or configuration cannot be opened.
+        ValueError: If the folder or configuration cannot be opened, or an override or `kind` has no effect.
     """
-    options: dict[str, Any] = {}
-    root: Path | None = target
     if target.is_file():
-        data = load_config(target, overrides).data
-        kind, root, options = data.kind, data.root, source_options(data)
+        data = _data_of_config(target, kind, splits, overrides)
         splits = splits or list(dict.fromkeys((data.train_split, data.val_split)))
-    elif overrides:
-        raise ValueError("--set needs a configuration; give one instead of a folder")
+    else:
+        data = _data_of_folder(target, kind, overrides)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         return check_data(
-            kind or guess_kind(target),
-            root,
+            data.kind,
+            data.root,
             splits,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
-            **options,
+            **source_options(data),
         )
+
+
+_READ_OF_FOLDERS = tuple(f"data.{key}" for key in ("options", "bands", "range", "shown_bands"))
+
+
+def _data_of_config(
+    path: Path, kind: str | None, splits: Sequence[str] | None, overrides: Sequence[str]
+) -> DataConfig:
+    if kind is not None:
+        raise ValueError(f"--kind {kind}: is for a folder; for the configuration {path} give --set data.kind={kind}")
+    named = () if splits else ("data.train_split", "data.val_split")
+    check_overrides(overrides, ("data.kind", "data.root", *_READ_OF_FOLDERS, *named), "check-data")
+    return load_config(path, overrides).data
+
+
+def _data_of_folder(folder: Path, kind: str | None, overrides: Sequence[str]) -> DataConfig:
+    check_overrides(overrides, _READ_OF_FOLDERS, "check-data FOLDER")
+    content: dict[str, Any] = {"data": {"kind": kind or guess_kind(folder), "root": str(folder)}}
+    return parse_config(content, str(folder), overrides).data
 
 
 def print_report(report: DataReport, console: Console | None = None) -> None:

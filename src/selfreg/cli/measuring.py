@@ -1,8 +1,9 @@
 """Verbs that evaluate: evaluate, compare."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,13 +12,17 @@ from selfreg.cli.options import (
     AllowCode,
     AsJson,
     Background,
+    Flip,
     IgnoreIndex,
     LabelMaps,
     NumClasses,
     Predictions,
+    Scales,
     Set,
     Shard,
+    Tile,
     Which,
+    numbers,
     open_run,
     print_json,
     weights_named,
@@ -30,11 +35,18 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Split to evaluate (default: the run's validation split).")] = None,
     weights: Which = "last",
     overrides: Set = None,
+    scales: Scales = None,
+    flip: Flip = False,
+    tile: Tile = None,
     predictions: Predictions = None,
     labels: LabelMaps = None,
     num_classes: NumClasses = None,
     ignore_index: IgnoreIndex = 255,
     background: Background = None,
+    submission_format: Annotated[
+        str | None, typer.Option("--format", help="cityscapes: write labelIds for its server to OUT, measure nothing.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files of --format.")] = None,
     allow_code: AllowCode = False,
     shard: Shard = None,
     as_json: AsJson = False,
@@ -42,33 +54,70 @@ def evaluate(
     """Evaluate a run (also written to RUN/evaluation/SPLIT.json), or index PNGs of any program.
 
     With --shard only a part of the split is predicted; when all parts are done, run the command without --shard.
+    --scales, --flip and --tile set the keys of the section `validation`.
     """
-    if run is not None:
-        open_run(run)
-    from selfreg.inference.evaluate import evaluate_folders, evaluate_run, predict_shard, print_table
-
-    if shard is not None:
-        if run is None:
-            raise ValueError("--shard needs a run: it splits the predictions of a run between commands")
-        predict_shard(
-            run, shard, split=split, which=weights_named(weights), overrides=overrides or (), allow_code=allow_code
-        )
-        print(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
-        return
-    if predictions is not None:
-        if run is not None or labels is None or num_classes is None:
-            raise ValueError("give a run, or --predictions with --labels and --num-classes")
-        result = evaluate_folders(predictions, labels, num_classes, ignore_index=ignore_index, background=background)
-    elif run is None:
+    if run is None and (predictions is None or labels is None or num_classes is None):
         raise ValueError("give a run, or --predictions with --labels and --num-classes")
+    overrides = [*(overrides or ()), *_validation_overrides(scales, flip, tile)]
+    _refuse_without_effect(
+        run,
+        of_runs={"--split": split, "--set, --scales, --flip or --tile": overrides, "--format": submission_format}
+        | {"--shard": shard, "--weights": None if weights == "last" else weights},
+        of_folders={"--predictions": predictions, "--labels": labels, "--num-classes": num_classes}
+        | {"--background": background, "--ignore-index": None if ignore_index == 255 else ignore_index},
+    )
+    if submission_format not in (None, "cityscapes"):
+        raise ValueError(f"--format {submission_format}: use cityscapes")
+    if (submission_format is None) != (out is None):
+        raise ValueError("--format cityscapes and --out FOLDER belong together: give both or neither")
+    if submission_format is not None and shard is not None:
+        raise ValueError("--format writes the whole split: leave out --shard")
+    if run is None:
+        assert predictions is not None
+        assert labels is not None
+        assert num_classes is not None
+        from selfreg.inference.evaluate import evaluate_folders, print_table
+
+        result = evaluate_folders(predictions, labels, num_classes, ignore_index=ignore_index, background=background)
     else:
-        result = evaluate_run(
-            run, split=split, which=weights_named(weights), overrides=overrides or (), allow_code=allow_code
-        )
+        open_run(run)
+        options: dict[str, Any] = {"split": split, "which": weights_named(weights), "overrides": overrides}
+        options["allow_code"] = allow_code
+        if out is not None:
+            from selfreg.inference.submission import write_cityscapes_submission
+
+            written = write_cityscapes_submission(run, out, **options)
+            if as_json:
+                print_json({"folder": str(out), "files": written})
+            else:
+                print(f"{written} label maps in {out}")
+            return
+        from selfreg.inference.evaluate import evaluate_run, predict_shard, print_table
+
+        if shard is not None:
+            predict_shard(run, shard, **options)
+            print(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
+            return
+        result = evaluate_run(run, **options)
     if as_json:
         print_json(result)
     else:
         print_table(result)
+
+
+def _validation_overrides(scales: str | None, flip: bool, tile: int | None) -> list[str]:
+    """The keys of the section `validation` that the options --scales, --flip and --tile stand for."""
+    given = [] if scales is None else [f"validation.scales={list(numbers(scales, '--scales'))}"]
+    return given + ["validation.flip=true"] * flip + ([] if tile is None else [f"validation.tile={tile}"])
+
+
+def _refuse_without_effect(run: Path | None, of_runs: Mapping[str, Any], of_folders: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option of runs that is given for folders of index PNGs, and the other way round."""
+    others = of_runs if run is None else of_folders
+    for option, value in others.items():
+        if value is not None and value != []:
+            what = "index PNGs of --predictions" if run is None else f"the run {run}"
+            raise ValueError(f"{option}: has no effect on {what}; leave it out")
 
 
 @app.command()

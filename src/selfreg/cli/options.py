@@ -7,6 +7,9 @@ from typing import Annotated, Any
 import typer
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key: section.key=value (repeatable).")]
+Scales = Annotated[str | None, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Also average over the mirror image.")]
+Tile = Annotated[int | None, typer.Option(help="Predict larger images in tiles of this side in pixels.")]
 Which = Annotated[str, typer.Option("--weights", help="Weights to use: `last` or `best` epoch.")]
 Predictions = Annotated[Path | None, typer.Option(help="Folder of index PNGs from any program, instead of a run.")]
 LabelMaps = Annotated[Path | None, typer.Option(help="Folder of label maps with the same file names.")]

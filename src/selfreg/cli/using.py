@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from selfreg.cli.app import app
-from selfreg.cli.options import AllowCode, AsJson, Set, Shard, Which, numbers, open_run, print_json, weights_named
+from selfreg.cli.options import (
+    AllowCode,
+    AsJson,
+    Flip,
+    Scales,
+    Set,
+    Shard,
+    Tile,
+    Which,
+    numbers,
+    open_run,
+    print_json,
+    weights_named,
+)
 from selfreg.regulation.options import PROBE_SIZE
 
 
@@ -24,9 +37,9 @@ def predict(
         typer.Option(help="Also write class probabilities to OUT/probabilities: npy (float16) or png (8-bit)."),
     ] = None,
     weights: Which = "last",
-    scales: Annotated[str, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="Also average over the mirror image.")] = False,
-    tile: Annotated[int | None, typer.Option(help="Predict larger images in tiles of this side in pixels.")] = None,
+    scales: Scales = None,
+    flip: Flip = False,
+    tile: Tile = None,
     allow_code: AllowCode = False,
     shard: Shard = None,
 ) -> None:
@@ -50,7 +63,7 @@ def predict(
     loaded = load(
         model,
         weights=weights_named(weights),
-        scales=numbers(scales, "--scales"),
+        scales=numbers(scales or "1", "--scales"),
         flip=flip,
         tile=tile,
         allow_code=allow_code,

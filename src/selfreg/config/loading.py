@@ -36,9 +36,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         content = {}
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a configuration must be a mapping of sections, found {type(content).__name__}")
-    for override in overrides:
-        _apply_override(content, override)
-    return parse_config(content, origin=str(path))
+    return parse_config(content, str(path), overrides)
 
 
 def check_overrides(overrides: Sequence[str], effective: Sequence[str], verb: str) -> None:
@@ -72,8 +70,19 @@ def _leaves(content: dict[Any, Any], prefix: str = "") -> Iterator[str]:
             yield name
 
 
-def parse_config(content: dict[str, Any], origin: str) -> Config:
-    """Check a mapping against the schema; `origin` names it in error messages. Raises ValueError."""
+def parse_config(content: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> Config:
+    """Check a mapping, changed in place by the overrides, against the schema.
+
+    Args:
+        content: Sections by name.
+        origin: Name of the mapping in error messages.
+        overrides: `section.key=value`.
+
+    Raises:
+        ValueError: For an unknown key or a value of the wrong kind, in one line.
+    """
+    for override in overrides:
+        _apply_override(content, override)
     try:
         return Config.model_validate(content)
     except ValidationError as error:

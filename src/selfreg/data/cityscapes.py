@@ -48,6 +48,11 @@ def label_id_table() -> NDArray[np.uint8]:
     return table
 
 
+def label_ids() -> dict[str, int]:
+    """The labelId of each of the 19 classes by name: the inverse of `label_id_table`."""
+    return {name: label_id for label_id, name, _ in _CLASSES}
+
+
 def cityscapes(root: str | Path, split: str, *, must_exist: bool = True) -> FilePairs:
     """Cityscapes, fine annotations, as unpacked from its two archives.
 

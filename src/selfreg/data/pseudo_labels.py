@@ -1,5 +1,7 @@
 """Training data with masks from `selfreg pseudo` and image-level tags from the data set."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,29 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfreg.data.class_order import check_same_classes, index_table
 from selfreg.data.labels import Labels
 from selfreg.data.masks import read_indices, read_mask
 from selfreg.data.pictures import opened
 from selfreg.data.reading import image_format_of, read_image_of_mask
 from selfreg.data.source import Files, HasFiles, HasTags, Pair, Source
+from selfreg.files import read_json
+from selfreg.input_files import ANNOTATION_LIMIT
 
 MASK_FOLDER = "pseudo"
 CONFIDENCE_FOLDER = "confidence"
+STATISTICS_FILE = "pseudo.json"
 
 
 class PseudoLabels:
     """The images and tags of a source with the pseudo masks of a folder.
 
     Layout: `FOLDER/pseudo/ID.png` (class indices, 255 where uncertain) and `FOLDER/confidence/ID.png` (8-bit grey, 255
-    for a confidence of 1). The two kinds of supervision are separate: `read` returns generated masks, `tags` returns
-    annotations by people.
+    for a confidence of 1). `FOLDER/pseudo.json` lists the class names of the indices under `class_names`: if the source
+    has the same classes in another order, the masks are renumbered to the order of the source. The two kinds of
+    supervision are separate: `read` returns generated masks, `tags` returns annotations by people.
 
     Args:
         source: Images, ids, classes and tags; its masks are never read.
         folder: Output of `selfreg pseudo`.
 
     Raises:
-        ValueError: If the source has no tags or no files, or the pseudo mask of an image is missing.
+        ValueError: If the source has no tags or no files, the pseudo mask of an image is missing, or the pseudo masks
+            have other classes than the source.
     """
 
     def __init__(self, source: Source, folder: str | Path) -> None:
@@ -46,6 +54,10 @@ class PseudoLabels:
                 f"{self._mask_path(missing[0])}: no such pseudo mask ({len(missing)} of {len(self.ids)} missing): run "
                 "`selfreg pseudo` with this configuration and --out of this folder"
             )
+        names = _class_names(self.folder, self.labels.class_names)
+        check_same_classes(self.labels.class_names, names, f"{self.folder}: the set of pseudo masks")
+        self._stored_labels = replace(self.labels, class_names=tuple(names))
+        self._table = index_table(names, self.labels.class_names)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +65,7 @@ class PseudoLabels:
     def read(self, index: int) -> Pair:
         """Read the image at `index` and its pseudo mask, 255 where uncertain; errors as in `read_pair`."""
         path = self._mask_path(self.ids[index])
-        mask = read_mask(path, self.labels)
+        mask = self._table[read_mask(path, self._stored_labels)]
         return read_image_of_mask(self._source.files(index).image, mask, path, image_format_of(self._source))
 
     def tags(self, index: int) -> NDArray[np.float32]:
@@ -69,6 +81,23 @@ class PseudoLabels:
 
     def _mask_path(self, image_id: str) -> Path:
         return self.folder / MASK_FOLDER / f"{image_id}.png"
+
+
+def _class_names(folder: Path, default: Sequence[str]) -> Sequence[str]:
+    """The class names of the pseudo masks in a folder; those of the data, with a warning, where none are recorded."""
+    path = folder / STATISTICS_FILE
+    content = read_json(path, ANNOTATION_LIMIT) if path.is_file() else {}
+    names = content.get("class_names") if isinstance(content, dict) else None
+    if not names:
+        warnings.warn(
+            f"{path}: does not name the classes of the pseudo masks; they are taken to be those of the data, in the "
+            "same order. Run `selfreg pseudo` again to record them",
+            stacklevel=3,
+        )
+        return default
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: class_names must be a list of names; run `selfreg pseudo` again")
+    return names
 
 
 class WeightedPseudoLabels(PseudoLabels):

@@ -41,6 +41,14 @@ def load_from_run(network: nn.Module, config: Config, class_names: Sequence[str]
     kept = [name for name in class_names if name in names]
     state = network.state_dict()
     for key, tensor in state.items():
+        # copying would broadcast a tensor of another shape without a word
+        if key not in by_class and trained[key].shape != tensor.shape:
+            raise ValueError(
+                f"network.from_run {run.folder}: its {key} has shape {tuple(trained[key].shape)}, not "
+                f"{tuple(tensor.shape)}; give both runs the same data.bands (here {config.data.bands}, there "
+                f"{run.config().data.bands})"
+            )
+    for key, tensor in state.items():
         if key not in by_class:
             tensor.copy_(trained[key])
             continue

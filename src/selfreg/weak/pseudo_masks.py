@@ -2,13 +2,13 @@
 
     DIR/pseudo/ID.png        class indices with the data's palette, 255 where uncertain
     DIR/confidence/ID.png    8-bit grey, 255 for a confidence of 1
-    DIR/pseudo.json          statistics; written when all masks are there
+    DIR/pseudo.json          class names and statistics; written when all masks are there
     DIR/pseudo.key           what the masks were made from
 
 `selfreg.data.PseudoLabels` reads this layout.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from rich.progress import track
 
 from selfreg.config.weak import PseudoConfig
 from selfreg.data import Labels, read_mask
-from selfreg.data.pseudo_labels import CONFIDENCE_FOLDER, MASK_FOLDER
+from selfreg.data.pseudo_labels import CONFIDENCE_FOLDER, MASK_FOLDER, STATISTICS_FILE
 from selfreg.files import leads_out, read_json, remove_file, remove_leftovers, whole_file, write_json, write_text
 from selfreg.inference.predict import save_index_png
 from selfreg.input_files import ANNOTATION_LIMIT, read_text
@@ -40,6 +40,7 @@ class MaskStatistics:
         image_count: Number of images with each class.
         void_shares: Share of void by image id.
         lost_tags: By image id, the classes of the tags that have no pixel in the mask.
+        class_names: Names of the classes, by the indices in the masks.
     """
 
     images: int
@@ -48,6 +49,7 @@ class MaskStatistics:
     image_count: list[int]
     void_shares: dict[str, float]
     lost_tags: dict[str, list[str]]
+    class_names: list[str] = field(default_factory=list)
 
 
 def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, config: PseudoConfig) -> MaskStatistics:
@@ -70,8 +72,9 @@ def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, 
         save_grey(root / CONFIDENCE_FOLDER / f"{image_id}.png", (confidence * 255).round().astype(np.uint8))
         mask = uncertain_to_void(class_map(of_image), confidence, config.certain)
         save_index_png(mask_path(root, image_id), mask, tagged.labels.palette)
-    report = root / "pseudo.json"
-    if todo or not report.exists():
+    report = root / STATISTICS_FILE
+    # files of earlier versions lack the names of the classes
+    if todo or not report.exists() or not _read_statistics(report).class_names:
         write_json(report, asdict(count_masks(root, tagged)))
     return _read_statistics(report)
 
@@ -114,6 +117,7 @@ def count_masks(root: Path, tagged: TaggedImages) -> MaskStatistics:
         images[: len(names)].tolist(),
         void_shares,
         lost,
+        list(names),
     )
 
 
@@ -139,7 +143,7 @@ def _clear_others(root: Path, key: str, tagged: TaggedImages) -> None:
     if stamp.exists() and read_text(stamp, errors="replace").strip() == key:
         return
     if stamp.exists():
-        report = root / "pseudo.json"
+        report = root / STATISTICS_FILE
         written = set(read_json(report, ANNOTATION_LIMIT).get("void_shares", ())) if report.exists() else set()
         for image_id in {name for name in written if not leads_out(name)} | set(tagged.ids):
             for folder in (masks, root / CONFIDENCE_FOLDER):
