@@ -205,3 +205,48 @@ def test_missing_masks_say_what_would_find_them(root: Path, capsys: pytest.Captu
     assert len(errors) == 1
     assert "16 files, such as masks/train/t0.png: the mask of t0.jpg is missing" in errors[0]
     assert "_mask" in errors[0].split(";")[0]
+
+
+def test_a_folder_takes_the_option_that_its_message_suggests(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (root / "masks").rglob("*.png"):
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    assert selfreg("check-data", root) == 1
+    assert "suffix: _mask" in capsys.readouterr().out
+    assert selfreg("check-data", root, "--set", "data.options.masks={suffix: _mask}") == 0
+    assert selfreg("check-data", root, "--set", "data.options.masks.suffix=_mask") == 0
+    assert printed(capsys)[-1].startswith("0 errors")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("network.name=bogus", "network.name has no effect on `selfreg check-data FOLDER`"),
+        ("data.short_side=32", "data.short_side has no effect"),
+        ("data.root=elsewhere", "data.root has no effect"),
+        ("data.options.mask=x", "data.options: got an unexpected keyword argument 'mask'"),
+    ],
+)
+def test_overrides_that_change_nothing_are_refused_for_a_folder(
+    root: Path, capsys: pytest.CaptureFixture[str], override: str, told: str
+) -> None:
+    assert selfreg("check-data", root, "--set", override) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set", "data.crop_size=[32, 32]"], "data.crop_size has no effect on `selfreg check-data`"),
+        (["--split", "train", "--set", "data.val_split=train"], "data.val_split has no effect"),
+        (["--kind", "voc"], "--kind voc: is for a folder"),
+    ],
+)
+def test_options_that_change_nothing_are_refused_for_a_configuration(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: {{kind: folder, root: {root}}}\n", encoding="utf-8")
+    assert selfreg("check-data", config, "--set", "data.val_split=train") == 0
+    capsys.readouterr()
+    assert selfreg("check-data", config, *arguments) == 2
+    assert told in capsys.readouterr().err

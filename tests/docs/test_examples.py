@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -24,6 +25,7 @@ from fixtures.folder import write_folder
 from selfreg.cli import app
 from selfreg.config import parse_config
 from selfreg.data.kinds import KINDS
+from selfreg.inference.onnx_network import METADATA_KEY, OnnxMetadata
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -85,11 +87,26 @@ def _weights() -> dict[str, Any]:
     return {}
 
 
+def _exported() -> dict[str, Any]:
+    """A file as `selfreg export` writes it, for the part of the page that needs nothing but ONNX Runtime."""
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", 3, "H", "W"])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 2, "H", "W"])
+    weight = onnx.helper.make_tensor("weight", onnx.TensorProto.FLOAT, [2, 3, 1, 1], [0, 0, 0, 1, 1, 1])
+    convolution = onnx.helper.make_node("Conv", ["image", "weight"], ["logits"])
+    graph = onnx.helper.make_graph([convolution], "model", [image], [logits], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    metadata = OnnxMetadata(class_names=["dark", "bright"], mean=[0.5, 0.5, 0.5], std=[0.2, 0.2, 0.2])
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
+    onnx.save(model, "model.onnx")
+    return {}
+
+
 SETUP: dict[str, Callable[[], dict[str, Any]]] = {
     "README.md": _loop,
     "index.md": _loop,
     "metrics.md": _maps,
     "networks.md": _weights,
+    "notebook.md": _exported,
 }
 
 

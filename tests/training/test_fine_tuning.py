@@ -11,6 +11,7 @@ from fixtures.folder import write_folder
 from selfreg.config import parse_config
 from selfreg.data import Labels
 from selfreg.networks import build_network
+from selfreg.opening import build_from_config
 from selfreg.run import Run, RunInfo
 from selfreg.training.fine_tuning import load_from_run
 from tiny import TINY, selfreg, write_config
@@ -68,6 +69,16 @@ def test_another_network_is_refused(tmp_path: Path, pretrained: Run, capsys: pyt
     config = write_config(tmp_path, network={"from_run": str(tmp_path / "nothing")})
     assert selfreg("train", config, "--dry-run") == 2
     assert "nothing: holds no run" in capsys.readouterr().err
+
+
+def test_a_run_of_other_bands_is_refused(tmp_path: Path) -> None:
+    grey = parse_config({**TINY, "data": {"kind": "folder", "bands": 1}}, origin="test")
+    run = Run.create(tmp_path / "grey", grey, info("road", "car"))
+    run.save_weights("last", build_from_config(grey, 2, pretrained=False))
+    config = parse_config({**TINY, "network": {**TINY["network"], "from_run": str(run.folder)}}, origin="test")
+    network = build_from_config(config, 2, pretrained=False)
+    with pytest.raises(ValueError, match=r"grey: its .* has shape .*; give both runs the same data\.bands"):
+        load_from_run(network, config, ("road", "car"))
 
 
 def test_a_fine_tuned_run_is_resumed_and_evaluated_without_the_first_one(
