@@ -1,6 +1,7 @@
 """A configuration small enough to train in seconds, and the command called as users call it."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 import yaml
 
 from selfreg.cli import main
+from selfreg.config import parse_config
+from selfreg.data import Labels
+from selfreg.opening import build_from_config
+from selfreg.run import Run, RunInfo
 
 TINY: dict[str, Any] = {
     "seed": 3,
@@ -33,6 +38,16 @@ def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def untrained_run(folder: Path, class_names: Sequence[str], **sections: dict[str, Any]) -> Run:
+    """Make a run of the tiny configuration, whole sections of it replaced, with random weights and no training."""
+    config = parse_config({**TINY, **sections}, origin="test")
+    labels = Labels(tuple(class_names))
+    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in labels.palette)
+    run = Run.create(folder, config, RunInfo(labels.class_names, palette, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), {}))
+    run.save_weights("last", build_from_config(config, labels.num_classes, pretrained=False))
+    return run
 
 
 def selfreg(*arguments: str | Path) -> int:

@@ -4,35 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from fixtures.layouts import write_cityscapes
-from selfreg.config import parse_config
-from selfreg.data import Labels, read_image
+from selfreg.data import read_image
 from selfreg.data.cityscapes import CITYSCAPES_LABELS, label_id_table
 from selfreg.inference.predictor import predictor_of
-from selfreg.networks import build_network
-from selfreg.run import Run, RunInfo
-from tiny import TINY, selfreg
+from selfreg.run import Run
+from tiny import selfreg, untrained_run
 
 NAMES = CITYSCAPES_LABELS.class_names[::-1]
-
-
-def untrained(folder: Path, names: tuple[str, ...], data: dict[str, object]) -> Run:
-    config = parse_config({**TINY, "data": data}, origin="test")
-    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in Labels(names).palette)
-    run = Run.create(folder, config, RunInfo(names, palette, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), {}))
-    torch.manual_seed(0)
-    run.save_weights("last", build_network(config.network.name, len(names), **config.network.options))
-    return run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run of the classes of Cityscapes, in another order."""
     write_cityscapes(tmp_path / "data")
-    return untrained(tmp_path / "run", NAMES, {"kind": "cityscapes", "root": str(tmp_path / "data")})
+    return untrained_run(tmp_path / "run", NAMES, data={"kind": "cityscapes", "root": str(tmp_path / "data")})
 
 
 def test_a_submission_holds_the_label_ids_of_the_predicted_classes(run: Run, tmp_path: Path) -> None:
@@ -73,7 +61,7 @@ def test_a_submission_never_replaces_the_ground_truth(
 
 
 def test_runs_of_other_classes_or_names_give_no_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scenes = untrained(tmp_path / "scenes", ("road", "sky"), TINY["data"])
+    scenes = untrained_run(tmp_path / "scenes", ("road", "sky"))
     assert selfreg("evaluate", scenes.folder, "--format", "cityscapes", "--out", tmp_path / "out") == 2
     assert "needs a run of the 19 classes of Cityscapes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

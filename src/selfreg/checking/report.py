@@ -58,9 +58,7 @@ def check(
 _READ_OF_FOLDERS = tuple(f"data.{key}" for key in ("options", "bands", "range", "shown_bands"))
 
 
-def _data_of_config(
-    path: Path, kind: str | None, splits: Sequence[str] | None, overrides: Sequence[str]
-) -> DataConfig:
+def _data_of_config(path: Path, kind: str | None, splits: Sequence[str] | None, overrides: Sequence[str]) -> DataConfig:
     if kind is not None:
         raise ValueError(f"--kind {kind}: is for a folder; for the configuration {path} give --set data.kind={kind}")
     named = () if splits else ("data.train_split", "data.val_split")

@@ -1,7 +1,7 @@
 """Layers that an exporter cannot express for free image sizes, replaced by ones that compute the same."""
 
 import copy
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,39 +14,59 @@ def exportable(network: nn.Module) -> nn.Module:
       stride divides the side, as in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s pixels for
       kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the size of the
       image, the expressions of one layer stand in those of the next, and an export does not end.
-    - Adaptive average pooling (of pyramid pooling: PSPNet, UPerNet) becomes two matrix products; the exporter's own
-      expression indexes outside of the image at other sizes than the one that it was exported at.
+    - Adaptive average pooling to several bins (of pyramid pooling: PSPNet, UPerNet) becomes two matrix products; the
+      exporter's own expression indexes outside of the image at other sizes than the one that it was exported at.
+
+    The layers change their class in place, since a network may hold them in lists of its own beside its submodules
+    (transformers' UPerNet does).
     """
     from timm.layers import Conv2dSame
 
     network = copy.deepcopy(network)
-    replacements: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {
-        Conv2dSame: _with_fixed_padding,
-        nn.AdaptiveAvgPool2d: _as_products,
-    }
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if type(child) in replacements:
-                setattr(module, name, replacements[type(child)](child))
+    for module in network.modules():
+        if type(module) is Conv2dSame:
+            module.__class__ = FixedSameConv2d
+        elif type(module) is nn.AdaptiveAvgPool2d and _has_several_bins(module):
+            module.__class__ = PooledByProducts
     return network
 
 
-class PooledByProducts(nn.Module):
-    """Adaptive average pooling to (rows, columns) as products with matrices of the bins' weights.
+class PooledByProducts(nn.AdaptiveAvgPool2d):
+    """Adaptive average pooling as products with matrices of the bins' weights.
 
     Bin i of n covers floor(i L / n) to ceil((i + 1) L / n) of a side of length L, as in
     `torch.nn.AdaptiveAvgPool2d`.
-    """
 
-    def __init__(self, rows: int, columns: int) -> None:
-        super().__init__()
-        self.rows, self.columns = rows, columns
+    Args:
+        output_size: (rows, columns), or one number for both.
+    """
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, rows, columns)."""
-        vertical = _bin_weights(self.rows, features.shape[-2], features)
-        horizontal = _bin_weights(self.columns, features.shape[-1], features)
+        rows, columns = _pair(self.output_size)
+        assert rows is not None
+        assert columns is not None
+        vertical = _bin_weights(rows, features.shape[-2], features)
+        horizontal = _bin_weights(columns, features.shape[-1], features)
         return vertical @ features @ horizontal.transpose(0, 1)
+
+
+class FixedSameConv2d(nn.Conv2d):
+    """A convolution with "same" padding of an image whose sides the stride divides."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, D, H / stride, W / stride)."""
+        padded = nn.functional.pad(features, _same_padding(self))
+        return nn.functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def _has_several_bins(pooling: nn.AdaptiveAvgPool2d) -> bool:
+    size = _pair(pooling.output_size)
+    return None not in size and size != (1, 1)
+
+
+def _pair(size: Any) -> tuple[int | None, int | None]:
+    return (size, size) if isinstance(size, int) or size is None else (size[0], size[1])
 
 
 def _bin_weights(bins: int, length: int, like: Tensor) -> Tensor:
@@ -59,19 +79,6 @@ def _bin_weights(bins: int, length: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (end - begin).to(like.dtype)
 
 
-def _as_products(pooling: nn.Module) -> nn.Module:
-    size = pooling.output_size
-    rows, columns = (size, size) if isinstance(size, int) else size  # type: ignore[misc]
-    if rows is None or columns is None:
-        return pooling
-    return PooledByProducts(int(rows), int(columns))
-
-
-def _with_fixed_padding(convolution: nn.Module) -> nn.Module:
-    assert isinstance(convolution, nn.Conv2d)
-    return nn.Sequential(nn.ZeroPad2d(_same_padding(convolution)), _plain_convolution(convolution))
-
-
 def _same_padding(convolution: nn.Conv2d) -> tuple[int, int, int, int]:
     """Left, right, top, bottom."""
     sides: list[int] = []
@@ -81,17 +88,3 @@ def _same_padding(convolution: nn.Conv2d) -> tuple[int, int, int, int]:
         total = max((kernel - 1) * dilation + 1 - stride, 0)
         sides += [total // 2, total - total // 2]
     return sides[0], sides[1], sides[2], sides[3]
-
-
-def _plain_convolution(convolution: nn.Conv2d) -> nn.Conv2d:
-    plain = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        convolution.kernel_size,  # type: ignore[arg-type]
-        convolution.stride,  # type: ignore[arg-type]
-        dilation=convolution.dilation,  # type: ignore[arg-type]
-        groups=convolution.groups,
-        bias=convolution.bias is not None,
-    )
-    plain.load_state_dict(convolution.state_dict())
-    return plain
