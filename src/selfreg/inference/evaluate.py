@@ -40,8 +40,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Predict and score a split; write and return RUN/evaluation/SPLIT.json.
 
-    The numbers are those of `selfreg.evaluation.summarise`; beside them stand the split, the weights (last or best)
-    and the data: kind, root and options of the section `data`.
+    The numbers are those of `selfreg.evaluation.summarise`; beside them stand the split, the weights (last or best),
+    the data (kind, root and options of the section `data`), and scales, flip and tile (the section `validation`).
     """
     check_overrides(overrides, effective_keys(split), "evaluate")
     run = Run.open(folder, allow_code=allow_code)
@@ -50,7 +50,8 @@ def evaluate_run(
     source = run.source(split, overrides)
     predictions = predict_source(run, source, config.data, split, which, settings=config.validation)
     result = summarise(score_folder(source, predictions), source.labels.class_names)
-    result = {**result, "split": split, "weights": which, "data": data_settings(config.data)}
+    settings = config.validation.model_dump(mode="json")
+    result = {**result, "split": split, "weights": which, "data": data_settings(config.data), "validation": settings}
     with output_folder(run.folder):
         write_json(run.evaluation_path(split), result)
     return result

@@ -12,7 +12,7 @@ from selfreg.config import check_overrides
 from selfreg.data import Source
 from selfreg.data.cityscapes import label_ids
 from selfreg.data.source import HasFiles
-from selfreg.files import whole_file
+from selfreg.files import output_folder, whole_file
 from selfreg.inference.evaluate import effective_keys
 from selfreg.inference.photographs import refuse_overwriting
 from selfreg.inference.predict import image_of, progress_bar
@@ -67,9 +67,10 @@ def write_cityscapes_submission(
     paths = _paths(source, out)
     predictor = predictor_of(run, which, **config.validation.model_dump())
     read = partial(image_of, source, image_format(config.data))
-    for index in progress_bar(range(len(source))):
-        with whole_file(paths[index]) as temporary:
-            Image.fromarray(table[predictor(read(index))]).save(temporary, format="PNG")
+    with output_folder(out):
+        for index in progress_bar(range(len(source))):
+            with whole_file(paths[index]) as temporary:
+                Image.fromarray(table[predictor(read(index))]).save(temporary, format="PNG")
     return len(source)
 
 
