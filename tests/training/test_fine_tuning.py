@@ -72,7 +72,7 @@ def test_another_network_is_refused(tmp_path: Path, pretrained: Run, capsys: pyt
 
 
 def test_a_run_of_other_bands_is_refused(tmp_path: Path) -> None:
-    grey = parse_config({**TINY, "data": {"kind": "folder", "bands": 1}}, origin="test")
+    grey = parse_config({**TINY, "data": {"kind": "folder", "bands": 1, "mean": [0.5], "std": [0.2]}}, origin="test")
     run = Run.create(tmp_path / "grey", grey, info("road", "car"))
     run.save_weights("last", build_from_config(grey, 2, pretrained=False))
     config = parse_config({**TINY, "network": {**TINY["network"], "from_run": str(run.folder)}}, origin="test")
