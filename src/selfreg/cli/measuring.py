@@ -66,12 +66,7 @@ def evaluate(
         of_folders={"--predictions": predictions, "--labels": labels, "--num-classes": num_classes}
         | {"--background": background, "--ignore-index": None if ignore_index == 255 else ignore_index},
     )
-    if submission_format not in (None, "cityscapes"):
-        raise ValueError(f"--format {submission_format}: use cityscapes")
-    if (submission_format is None) != (out is None):
-        raise ValueError("--format cityscapes and --out FOLDER belong together: give both or neither")
-    if submission_format is not None and shard is not None:
-        raise ValueError("--format writes the whole split: leave out --shard")
+    _check_submission(submission_format, out, shard)
     if run is None:
         assert predictions is not None
         assert labels is not None
@@ -103,6 +98,16 @@ def evaluate(
         print_json(result)
     else:
         print_table(result)
+
+
+def _check_submission(submission_format: str | None, out: Path | None, shard: str | None) -> None:
+    """Raise ValueError for an unknown format, or options that do not belong together."""
+    if submission_format not in (None, "cityscapes"):
+        raise ValueError(f"--format {submission_format}: use cityscapes")
+    if (submission_format is None) != (out is None):
+        raise ValueError("--format cityscapes and --out FOLDER belong together: give both or neither")
+    if submission_format is not None and shard is not None:
+        raise ValueError("--format writes the whole split: leave out --shard")
 
 
 def _validation_overrides(scales: str | None, flip: bool, tile: int | None) -> list[str]:
