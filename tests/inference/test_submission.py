@@ -73,7 +73,7 @@ def test_runs_of_other_classes_or_names_give_no_submission(tmp_path: Path, capsy
         (["--format", "cityscapes"], "--format cityscapes and --out FOLDER belong together"),
         (["--out", "out"], "--format cityscapes and --out FOLDER belong together"),
         (["--format", "voc", "--out", "out"], "--format voc: use cityscapes"),
-        (["--scales", "a,b"], "--scales a,b: write numbers"),
+        (["--scales", "a,b"], "--scales a,b: give numbers separated by commas"),
         (["--tile", "64"], "validation.tile"),
         (["--num-classes", "3"], "--num-classes: has no effect on the run"),
         (["--background", "0"], "--background: has no effect on the run"),
