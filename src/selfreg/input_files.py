@@ -70,9 +70,11 @@ def read_bytes(path: Path, limit: int = CONFIGURATION_LIMIT) -> bytes:
         OSError: If it is missing or cannot be read.
     """
     with _opened(path, limit) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(_too_large(path, len(content), limit))
+        # not `limit` bytes: a buffer of that size would be allocated
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)
+    if len(content) > size:
+        raise ValueError(f"{path}: grew while it was read; try again when it is complete")
     return content
 
 

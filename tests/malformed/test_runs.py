@@ -15,7 +15,8 @@ from selfreg.data.labels import Labels, voc_palette
 from selfreg.inference import find_images
 from selfreg.inference.evaluate import evaluate_folders, label_folder
 from selfreg.inference.predict import prediction_path
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
+from selfreg.run_info import RunInfo
 
 PALETTE = tuple((int(red), int(green), int(blue)) for red, green, blue in voc_palette())
 INFO: dict[str, Any] = {

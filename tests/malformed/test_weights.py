@@ -15,7 +15,8 @@ from malformed.pieces import Write, content, dangling, folder, loop, refusal, te
 from selfreg.config import Config
 from selfreg.data.labels import voc_palette
 from selfreg.networks.pretrained import load_backbone_weights
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
+from selfreg.run_info import RunInfo
 
 State = dict[str, Tensor]
 

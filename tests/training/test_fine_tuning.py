@@ -12,7 +12,8 @@ from selfreg.config import parse_config
 from selfreg.data import Labels
 from selfreg.networks import build_network
 from selfreg.opening import build_from_config
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
+from selfreg.run_info import RunInfo
 from selfreg.training.fine_tuning import load_from_run
 from tiny import TINY, selfreg, write_config
 

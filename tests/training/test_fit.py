@@ -13,7 +13,8 @@ from processes import Command
 from selfreg.config import load_config
 from selfreg.opening import build_from_config, input_statistics, open_split
 from selfreg.regulation import SelfRegulation
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
+from selfreg.run_info import RunInfo
 from selfreg.training import train
 from selfreg.training.loaders import training_loader
 from selfreg.training.preparation import describe

@@ -12,7 +12,7 @@ from selfreg.data import full_palette
 from selfreg.data.labels import voc_palette
 from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line
-from selfreg.run import RunInfo
+from selfreg.run_info import RunInfo
 
 METADATA_KEY = "selfreg"
 

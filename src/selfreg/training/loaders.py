@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 from selfreg.config import Config
 from selfreg.data import IGNORE_INDEX, EvaluationSet, SeededSampler, Source, TrainingSet
 from selfreg.data.augmentation import Augmentation
-from selfreg.run import RunInfo
+from selfreg.run_info import RunInfo
 
 
 class AccumulatingLoader(DataLoader[dict[str, Any]]):

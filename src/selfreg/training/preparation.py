@@ -12,7 +12,8 @@ from selfreg.config import Config
 from selfreg.data import Source, in_class_order
 from selfreg.data.source import HasFiles
 from selfreg.opening import input_statistics, open_split, open_training_split
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
+from selfreg.run_info import RunInfo
 from selfreg.training.fine_tuning import load_from_run
 from selfreg.training.loaders import AccumulatingLoader, training_loader, validation_loader
 from selfreg.training.network_check import build_checked, check_crops, check_images
