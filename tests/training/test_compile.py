@@ -27,12 +27,14 @@ def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_compiled_training_leaves_the_run_of_a_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # this backend runs the traced operations as they are, which takes seconds in the place of minutes
     names = compile_with("eager", monkeypatch)
-    config = write_config(tmp_path, training={"epochs": 1})
+    network = {"name": "training.group_norm_network:GroupNormNetwork", "options": {}}
+    method = {"taps": ["auxiliary"], "warm_up": 0.0}
+    config = write_config(tmp_path, network=network, method=method, training={"epochs": 1})
     runs = {}
     for value in ("none", "all"):
         options = ("--no-page", "--quiet", "--set", f"training.compile={value}")
         assert selfreg("train", config, "--out", tmp_path / value, *options) == 0
-        runs[value] = Run.open(tmp_path / value)
+        runs[value] = Run.open(tmp_path / value, allow_code=True)
     assert names == ["SelfRegulation", "plain_loss", "_model_outputs"]
     states = [torch.load(run.checkpoint_path, weights_only=True)["state_dict"] for run in runs.values()]
     assert list(states[0]) == list(states[1])
