@@ -8,12 +8,12 @@
     python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
 Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses
-(`verified`); full, sr with local presence; authors, the peer: exits of two 3 x 3 convolutions to 256 channels, losses
-at label resolution, as in the authors' demonstration code. A step is forward, loss, backward and SGD with momentum. The
-arms take turns; every ratio is the median over rounds of the ratio within a round. CPU time counts what all threads of
-this process spent, so that other work on the machine disturbs it less. Memory is the peak of bytes that tensors hold at
-once in one step, beyond weights and optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not
-in it), on a GPU from `max_memory_allocated`.
+(`verified`); full, sr with local presence; dense, full with `exits="dense"`; authors, the peer: `exits="authors"` with
+losses at label resolution, as in the authors' demonstration code. The other arms have exits of the form `separable`. A
+step is forward, loss, backward and SGD with momentum. The arms take turns; every ratio is the median over rounds of the
+ratio within a round. CPU time counts what all threads of this process spent, so that other work on the machine disturbs
+it less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and optimiser: on a CPU from
+the allocator's own record (oneDNN's scratch space is not in it), on a GPU from `max_memory_allocated`.
 
 With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
@@ -30,7 +30,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from selfreg.networks import build_network
 from selfreg.regulation import (
     ExitOutputs,
-    ImageHead,
     LossTerms,
     MultiExit,
     SelfRegulation,
@@ -57,37 +56,6 @@ _NETWORKS = ["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"]
 _ALLOCATIONS = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided")
 _NO_KERNEL = (*_ALLOCATIONS, "aten::scalar_tensor")
 """Operations that only allocate, or make a number on the CPU."""
-
-
-class AuthorsExit(nn.Module):
-    """An exit as in the authors' demonstration: two 3 x 3 convolutions to 256, batch norm, ReLU, a 1 x 1 to K."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, 256, 3, padding=1, bias=False),
-            nn.BatchNorm2d(256),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1, bias=False),
-            nn.BatchNorm2d(256),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, num_classes, 1),
-        )
-        self.image_head = ImageHead(num_classes)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From (N, C, h, w) to class map (N, K, h, w), image logits (N, K), and no features."""
-        class_map = self.layers(features)
-        return class_map, self.image_head(class_map), class_map[:, :0]
-
-
-def with_authors_exits(network: nn.Module, num_classes: int, taps: Literal["auto"] | list[str]) -> MultiExit:
-    """Wrap a network and put the authors' exits in the place of ours, on the same taps."""
-    model = MultiExit(network, num_classes, taps)
-    for index, tap in enumerate(model.taps):
-        if not tap.is_class_map:
-            model.exits[index] = AuthorsExit(tap.channels, num_classes).to(next(network.parameters()).device)
-    return model
 
 
 class Bench:
@@ -110,10 +78,12 @@ class Bench:
         self.models: dict[str, nn.Module] = {
             "base": network,
             **{arm: MultiExit(copy.deepcopy(network), num_classes, taps) for arm in _OBJECTIVES},
-            "authors": with_authors_exits(copy.deepcopy(network), num_classes, taps),
+            "dense": MultiExit(copy.deepcopy(network), num_classes, taps, exits="dense"),
+            "authors": MultiExit(copy.deepcopy(network), num_classes, taps, exits="authors"),
         }
         objectives = {
             **{arm: SelfRegulation(**options) for arm, options in _OBJECTIVES.items()},
+            "dense": SelfRegulation(),
             "authors": SelfRegulation("authors", exit_resolution="label", local_presence_weight=0),
         }
         self.losses = {"base": self._plain(network)}

@@ -57,6 +57,15 @@ def test_a_loss_that_breaks_names_the_files_and_the_terms(
     assert error.count(str(tmp_path / "data" / "images" / "train")) == 2
 
 
+def test_weights_of_a_broken_loss_are_not_saved_in_an_epoch_without_validation(
+    tmp_path: Path, break_loss: BreakLoss
+) -> None:
+    break_loss({1})  # the last step of the first of two epochs
+    config = folder_config(tmp_path, training={"validate_every": 5})
+    assert selfreg("train", config, "--out", tmp_path / "run") == 2
+    assert not Run(tmp_path / "run").weights_path("last").exists()
+
+
 def test_batches_whose_loss_breaks_are_skipped_as_often_as_asked_and_counted(
     tmp_path: Path, break_loss: BreakLoss, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ class TrainingConfig(Section):
     linear_warm_up_steps: int = Field(default=0, ge=0)
     gradient_clip: float | None = Field(default=None, gt=0)
     skip_non_finite: int = Field(default=0, ge=0)
+    compile: Literal["none", "losses", "all"] = "none"
     # YAML reads `precision: 32` as a number
     precision: Annotated[
         Literal["auto", "32", "bf16-mixed", "16-mixed"],

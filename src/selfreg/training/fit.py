@@ -17,6 +17,7 @@ from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line, raised_in
 from selfreg.run import Run
 from selfreg.training.checkpoints import Checkpoints
+from selfreg.training.compiling import explaining_failures
 from selfreg.training.optimiser import poly_schedule
 from selfreg.training.preparation import Preparation, prepare
 from selfreg.training.processes import ending_together, share_batch_norm
@@ -144,7 +145,8 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, prepared: Preparation, chec
     trainer.fit_loop.max_epochs = prepared.epochs
     trainer.log_every_n_steps = min(10, prepared.steps_per_epoch)  # type: ignore[attr-defined]
     try:
-        trainer.fit(task, prepared.loader, prepared.validation, ckpt_path=checkpoint, weights_only=True)
+        with explaining_failures(task.config.training.compile):
+            trainer.fit(task, prepared.loader, prepared.validation, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning's own answer to a signal
         raise KeyboardInterrupt from None

@@ -84,9 +84,7 @@ def training_loader(
         accumulate=training.accumulate,
         batch_size=images // world_size,
         sampler=sampler,
-        num_workers=training.workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=training.workers > 0,
+        **_feeding(config),
     )
 
 
@@ -102,4 +100,10 @@ def validation_loader(
     # in their own size: `data.short_side` is applied where they are predicted
     images = EvaluationSet(source, info.mean, info.std)
     share = Subset(images, range(rank, len(images), world_size))
-    return DataLoader(share, batch_size=1, num_workers=config.training.workers)
+    return DataLoader(share, batch_size=1, **_feeding(config))
+
+
+def _feeding(config: Config) -> dict[str, Any]:
+    """Workers that outlive an epoch, and pinned memory, from which Lightning copies to a GPU without waiting."""
+    workers, on_gpu = config.training.workers, config.training.accelerator != "cpu" and torch.cuda.is_available()
+    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": on_gpu}

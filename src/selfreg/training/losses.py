@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 from selfreg.config import TrainingConfig
 from selfreg.config.training import LossName
 from selfreg.data.labels import IGNORE_INDEX
-from selfreg.regulation import segmentation_loss
+from selfreg.regulation import ExitOutputs, main_output, segmentation_loss
 from selfreg.regulation.losses import full_precision, grid, ratio, resize_logits
 
 FOCAL_GAMMA = 2.0
@@ -21,6 +22,9 @@ OHEM_PROBABILITY = 0.7
 
 OHEM_SHARE = 16
 """At least one in so many pixels counts as hard (Yu et al., "BiSeNet", ECCV 2018)."""
+
+AUXILIARY_WEIGHT = 0.4
+"""Weight of the loss of an auxiliary head that a network brings along (OCRNet, Yuan et al., ECCV 2020)."""
 
 OwnLoss = Callable[..., Tensor]
 """`loss(class_map, labels, class_weights=None, confidence=None)`, a scalar; see `own_loss_of`."""
@@ -41,6 +45,28 @@ def own_loss_of(config: TrainingConfig) -> OwnLoss:
     if config.loss_weights == {"cross_entropy": 1.0} and not config.label_smoothing:
         return segmentation_loss
     return partial(_weighted_sum, weights=config.loss_weights, label_smoothing=config.label_smoothing)
+
+
+def plain_loss(
+    result: Any, labels: Tensor, *, own_loss: OwnLoss, class_weights: Tensor | None, confidence: Tensor | None
+) -> Tensor:
+    """The loss of plain training: that of the own output, and 0.4 times the cross-entropy of auxiliary class maps.
+
+    Args:
+        result: What the network returned, or `ExitOutputs` where it has auxiliary heads.
+        labels: (N, H, W) int64 with 255 for void.
+        own_loss: Of `own_loss_of`.
+        class_weights: (K,) or None.
+        confidence: (N, H, W) or None.
+    """
+    weighted = {"class_weights": class_weights, "confidence": confidence}
+    if not isinstance(result, ExitOutputs):
+        return own_loss(main_output(result), labels, **weighted)
+    own = own_loss(result.class_maps[-1], labels, **weighted)
+    auxiliary = [segmentation_loss(class_map, labels, **weighted) for class_map in result.class_maps[:-1]]
+    # empty sums keep unused parameters in the graph, as DDP wants it
+    unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
+    return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
 
 
 def _weighted_sum(

@@ -4,7 +4,7 @@ from selfreg.config import Config
 from selfreg.run import Run
 
 # keys that say where a run computes, or how it is watched: they may change between start and resumption
-_PLACE_KEYS = ("threads", "workers", "accelerator", "devices", "num_nodes", "strategy", "loggers")
+_PLACE_KEYS = ("threads", "workers", "accelerator", "devices", "num_nodes", "strategy", "compile", "loggers")
 # sections that `selfreg pseudo` reads and training does not
 _PSEUDO_SECTIONS = ("classifier", "cam", "refinement", "pseudo")
 

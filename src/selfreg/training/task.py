@@ -1,6 +1,5 @@
 """The Lightning task: one step of training, one step of validation."""
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,23 +16,18 @@ from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
 from selfreg.messages import raised_in
 from selfreg.regulation import (
-    ExitOutputs,
     MultiExit,
     SelfRegulation,
     auxiliary_taps,
-    main_output,
     segmentation_loss,
     watch_regulation,
 )
 from selfreg.regulation.losses import mean_over_processes
 from selfreg.training.freezing import freeze
-from selfreg.training.losses import own_loss_of
+from selfreg.training.losses import own_loss_of, plain_loss
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
-from selfreg.training.unread_loss import UnreadLoss
+from selfreg.training.unread_loss import UnreadLoss, broken_loss
 from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
-
-# what networks with an auxiliary head of their own give its loss (OCRNet, Yuan et al., ECCV 2020)
-AUXILIARY_WEIGHT = 0.4
 
 
 class SegmentationTask(L.LightningModule):
@@ -80,6 +74,10 @@ class SegmentationTask(L.LightningModule):
         self._exit_logs: dict[str, Tensor] = {}
         self._left_out: list[tuple[Tensor, Tensor]] | None = None
         self._unread: UnreadLoss | None = None
+        # all three are compiled when training starts, where `training.compile` says so
+        self._call_model: Callable[[Tensor], Any] = self._model_outputs
+        self._compute_terms: Callable[..., Any] = self.objective
+        self._compute_plain_loss: Callable[..., Tensor] = plain_loss
         self._frozen = freeze(self.network, config.training.freeze)
 
     def train(self, mode: bool = True) -> "SegmentationTask":
@@ -100,6 +98,7 @@ class SegmentationTask(L.LightningModule):
         plain = self.own_loss is segmentation_loss
         own_loss = None if plain else partial(self.own_loss, class_weights=class_weights)
         self.objective = replace(self.objective, class_weights=class_weights, own_loss=own_loss)
+        self._compute_terms = self.objective
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """The first process has counted the classes; the others take its weights."""
@@ -107,14 +106,28 @@ class SegmentationTask(L.LightningModule):
             self.set_class_weights(self.trainer.strategy.broadcast(self.class_weights))
 
     def on_train_start(self) -> None:
-        """Take the learning rate from the schedule: a checkpoint holds that of the schedule of its own run."""
+        """Compile, and take the learning rate from the schedule.
+
+        A checkpoint holds the learning rate of the schedule of its own run.
+        """
         self.set_class_weights(self.class_weights)  # the buffer is on the device by now
+        self._compile()
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
             for group, rate, factor in zip(
                 scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
             ):
                 group["lr"] = rate * factor(scheduler.last_epoch)
+
+    def _compile(self) -> None:
+        """Compile what `training.compile` names: functions and no modules, so that the keys of the state dict stay."""
+        if self.config.training.compile == "none":
+            return
+        self._compute_terms = torch.compile(self.objective)
+        self._compute_plain_loss = torch.compile(plain_loss)
+        if self.config.training.compile == "all":
+            # validation calls the network itself: its images have many sizes, each of which would be compiled
+            self._call_model = torch.compile(self._model_outputs)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Draw dropout from seed, batch and process alone, so that a resumed run draws what the whole one drew."""
@@ -130,19 +143,28 @@ class SegmentationTask(L.LightningModule):
         images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
         tags, confidence = batch.get("tags"), batch.get("confidence")
         if not self.regulated:
-            total = self._plain_loss(self._outputs(images), masks, confidence)
+            total = self._compute_plain_loss(
+                self._outputs(images),
+                masks,
+                own_loss=self.own_loss,
+                class_weights=self.class_weights,
+                confidence=confidence,
+            )
             return total, {"segmentation": total}
         outputs = self._outputs(images)
-        terms = self.objective(outputs, masks, progress, image_labels=tags, confidence=confidence)
+        terms = self._compute_terms(outputs, masks, progress, image_labels=tags, confidence=confidence)
         self._exit_logs = {}
         if self._watching:
             regulation = watch_regulation(self.objective, outputs, masks, confidence=confidence)
             self._exit_logs = exit_logs(terms, regulation)
         return terms.total, terms.raw()
 
+    def _model_outputs(self, images: Tensor) -> Any:
+        return self.model(images)
+
     def _outputs(self, images: Tensor) -> Any:
         try:
-            return self.model(images)
+            return self._call_model(images)
         except ValueError as error:
             if not raised_in(error, "_verify_batch_size"):
                 raise
@@ -227,14 +249,7 @@ class SegmentationTask(L.LightningModule):
             count = f"{self.skipped_batches} of {allowed}"
             print(f"skipped a batch whose loss is not finite ({count}): {images}", file=sys.stderr)
             return
-        values = {name: float(value.detach()) for name, value in raw.items()}
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        broken = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "another process"
-        before = f" after {self.skipped_batches - 1} skipped batches" if self.skipped_batches > 1 else ""
-        raise ValueError(
-            f"the loss is not finite at step {step}{before}: {broken} broke ({shown}; images {images}); "
-            "lower training.learning_rate, set training.gradient_clip, or look at those images"
-        )
+        raise ValueError(broken_loss(raw, step=step, skipped=self.skipped_batches - 1, images=images))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count of skipped batches; raise ValueError rather than keep weights that a broken loss changed."""
@@ -244,22 +259,6 @@ class SegmentationTask(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the count up."""
         self.skipped_batches = checkpoint.get("skipped_batches", 0)
-
-    def _plain_loss(self, result: Any, masks: Tensor, confidence: Tensor | None) -> Tensor:
-        """The loss of the own output, and 0.4 times the cross-entropy of auxiliary class maps (OCRNet's)."""
-        if not isinstance(result, ExitOutputs):
-            return self._own_loss(main_output(result), masks, confidence)
-        own = self._own_loss(result.class_maps[-1], masks, confidence)
-        auxiliary = [self._cross_entropy(class_map, masks, confidence) for class_map in result.class_maps[:-1]]
-        # empty sums keep unused parameters in the graph, as DDP wants it
-        unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
-        return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
-
-    def _own_loss(self, class_map: Tensor, masks: Tensor, confidence: Tensor | None) -> Tensor:
-        return self.own_loss(class_map, masks, class_weights=self.class_weights, confidence=confidence)
-
-    def _cross_entropy(self, class_map: Tensor, masks: Tensor, confidence: Tensor | None) -> Tensor:
-        return segmentation_loss(class_map, masks, class_weights=self.class_weights, confidence=confidence)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Add one image to the confusion matrix, predicted as `selfreg evaluate` does, at its own resolution."""

@@ -1,5 +1,7 @@
 """The answer to whether a loss is finite, read from the device without stopping its queue."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,3 +33,22 @@ class UnreadLoss:
         if self.copied is not None:
             self.copied.synchronize()
         return bool(self.broken)
+
+
+def broken_loss(terms: Mapping[str, Tensor], *, step: int, skipped: int, images: str) -> str:
+    """Say which terms of a step are not finite.
+
+    Args:
+        terms: Every term of the loss, raw.
+        step: Number of the step.
+        skipped: Batches left out before.
+        images: Names of the images of the batch.
+    """
+    values = {name: float(value.detach()) for name, value in terms.items()}
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    broken = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "another process"
+    before = f" after {skipped} skipped batches" if skipped else ""
+    return (
+        f"the loss is not finite at step {step}{before}: {broken} broke ({shown}; images {images}); "
+        "lower training.learning_rate, set training.gradient_clip, or look at those images"
+    )
