@@ -67,6 +67,8 @@ class TrainingConfig(Section):
     @field_validator("loss", mode="before")
     @classmethod
     def _known_loss(cls, value: Any) -> Any:
+        if not isinstance(value, (str, dict)):
+            raise ValueError(f"give one of {', '.join(LOSSES)}, or a mapping of these to weights")
         terms = value if isinstance(value, dict) else {value: 1.0}
         for name, weight in terms.items():
             if name not in LOSSES:

@@ -54,8 +54,8 @@ def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: 
     """The trainer with its callbacks and loggers; how many epochs it trains is set when the data are known.
 
     Raises:
-        ValueError: Devices or a strategy that this machine or this package does not have, or a logger whose package
-            is missing.
+        ValueError: Devices, a precision or a strategy that this machine or this package does not have, or a logger
+            whose package is missing.
     """
     training = config.training
     try:
@@ -98,8 +98,11 @@ def _callbacks(config: Config, run: Run, announce: Announce, progress_bar: bool)
 
 
 def _precision(name: str, accelerator: str) -> Any:
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    if name == "16-mixed" and on_cpu:
+        raise ValueError("training.precision 16-mixed needs a GPU; use bf16-mixed or 32 on a CPU")
     if name != "auto":
         return "32-true" if name == "32" else name
-    if accelerator == "cpu" or not torch.cuda.is_available():
+    if on_cpu:
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
