@@ -51,7 +51,8 @@ class TrainingConfig(Section):
     ] = "auto"
     validate_every: int = Field(default=1, ge=1)
     loggers: list[Logger] = Field(default=["csv", "tensorboard"])
-    workers: int = Field(default=2, ge=0)
+    # each is a process: far more than there are cores exhaust the machine
+    workers: int = Field(default=2, ge=0, le=256)
     threads: int | None = Field(default=None, ge=1)
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = 1
