@@ -82,7 +82,7 @@ def test_exceptions_of_libraries_become_one_line(
     [
         ("smp:Unet/resnet18", {"encoder_depth": 9}, ["smp:Unet/resnet18", "encoder_depth: 9", "cannot be built"]),
         ("smp:Unet/resnet18", {"decoder_channels": [3]}, ["smp:Unet/resnet18", "decoder_channels: [3]"]),
-        ("smp:FPN/resnet18", {"foo": 1}, ["smp:FPN/resnet18", "foo: 1"]),
+        ("smp:FPN/resnet18", {"foo": 1}, ["smp:FPN/resnet18", "foo"]),
         ("hf:segformer-b0", {"hidden_sizes": [8, 16]}, ["hf:segformer-b0", "hidden_sizes: [8, 16]"]),
     ],
 )
