@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from selfreg.config import Config, dump_config, known_keys, load_config
+from selfreg.config.hints import _OTHER_NAMES, nearest_key
 from selfreg.regulation.options import MethodOptions
 
 
@@ -56,6 +57,7 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
         ("epochs: 1", "unknown key 'epochs'; did you mean 'training.epochs'?"),
         ("training: {epochs: many}", "training.epochs: "),
         ("training: {epochs: 0}", "training.epochs: "),
+        ("training: {loss: [dice, cross_entropy]}", "training.loss: give one of cross_entropy, ohem"),
         ("data: {scale: [2, 1]}", "smallest"),
         ("data: {crop_size: [4, 4]}", "crop_size"),
         ("[1, 2]", "mapping"),
@@ -124,3 +126,39 @@ assert "torch" not in sys.modules
 """
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "did you mean 'method.temperature'?" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("training.early_stop", "training.early_stopping"),
+        ("training.patience", "training.early_stopping"),
+        ("training.ema_decay", "training.ema"),
+        ("training.freeze_backbone", "training.freeze"),
+        ("training.grad_accumulation", "training.accumulate"),
+        ("training.accumulate_grad_batches", "training.accumulate"),
+        ("training.iterations", "training.max_steps"),
+        ("training.warm_up_steps", "training.linear_warm_up_steps"),
+        ("training.warmup", "training.linear_warm_up_steps"),
+        ("method.warmup", "method.warm_up"),
+        ("training.seed", "seed"),
+        ("training.amp", "training.precision"),
+        ("training.Learning-Rate", "training.learning_rate"),
+        ("training.arm", "method.arm"),
+        ("network.weights", "network.pretrained"),
+        ("data.augment", "data.augmentation"),
+        ("model.backbone", "network.name"),
+    ],
+)
+def test_the_hint_for_an_unknown_key_is_near_in_meaning(written: str, meant: str) -> None:
+    assert nearest_key(written, list(known_keys())) == meant
+
+
+@pytest.mark.parametrize("written", ["training.cosine", "training.ohem_threshold", "data.zzz", "experiment.name_of_it"])
+def test_nothing_near_is_no_hint(written: str) -> None:
+    assert nearest_key(written, list(known_keys())) is None
+
+
+def test_other_tools_names_lead_to_keys_that_exist() -> None:
+    keys = list(known_keys())
+    assert all(nearest_key(f"nothing.{name}", keys) in keys for name in _OTHER_NAMES)

@@ -38,6 +38,14 @@ def blurred_mask():
 
 def no_callable():
     return 3
+
+def fails_at_once():
+    raise RuntimeError("no licence")
+
+def fails_later():
+    def augment(image, mask):
+        raise KeyError("x")
+    return augment
 """
 
 
@@ -123,6 +131,8 @@ def test_chance_in_own_code_follows_from_the_seed_of_the_draw() -> None:
         ("own_augmentations:image_alone", "must return a mapping with `image` and `mask`"),
         ("own_augmentations:normalised", "leave normalisation to selfreg"),
         ("own_augmentations:blurred_mask", "made label"),
+        ("own_augmentations:fails_at_once", r"fails_at_once\(\) failed: RuntimeError: no licence \(.*, line 28\)"),
+        ("own_augmentations:fails_later", r"the augmentation failed: KeyError: 'x' \(.*, line 32\)"),
     ],
 )
 def test_code_that_does_not_fit_is_told_in_one_line(spec: str, message: str) -> None:
@@ -136,6 +146,10 @@ def test_the_command_imports_code_only_where_it_is_allowed(tmp_path: Path, capsy
     assert selfreg("train", config, "--out", tmp_path / "run") == 2
     assert "--allow-code" in capsys.readouterr().err
     assert "own_augmentations" not in sys.modules
+    fails = "data.augmentation=own_augmentations:fails_later"
+    assert selfreg("train", config, "--out", tmp_path / "run", "--allow-code", "--set", fails) == 2
+    assert "KeyError" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
     options = ("--allow-code", "--no-page", "--set", "training.epochs=1")
     assert selfreg("train", config, "--out", tmp_path / "run", *options) == 0
 

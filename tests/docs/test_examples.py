@@ -1,7 +1,8 @@
 """The examples of README.md and docs/ run, their commands exist, and their configurations are accepted.
 
 The Python blocks of a page run in order and in one namespace, as a reader would type them, with what the page assumes
-of its reader set up beforehand and its sizes made small. A block after `<!-- not run: REASON -->` is only compiled.
+of its reader set up beforehand and its sizes made small. On pages of complete programs, each block runs after the first
+one alone. A block after `<!-- not run: REASON -->` is only compiled.
 """
 
 import functools
@@ -46,6 +47,9 @@ SMALLER: dict[str, dict[str, str]] = {
     },
     "networks.md": {"hrnet_w48": "hrnet_w18_small", "num_classes=19": "num_classes=5"},
 }
+
+COMPLETE_PROGRAMS = {"own_loop.md": ["mIoU ", "'val/pixel_accuracy': ", "'eval_loss': "]}
+"""Pages whose blocks need only the first one, and what each of these programs prints."""
 
 
 class Block(NamedTuple):
@@ -129,12 +133,13 @@ def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_as_a_reader")
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)
-def test_the_python_of_a_page_runs(path: Path) -> None:
+def test_the_python_of_a_page_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, Any] = {"__name__": f"example_of_{path.stem}", **SETUP.get(path.name, dict)()}
     sys.modules.pop("my_networks", None)
-    for block in blocks(path):
-        if block.language != "python":
-            continue
+    shared: dict[str, Any] = {}
+    for number, block in enumerate(block for block in blocks(path) if block.language == "python"):
+        if path.name in COMPLETE_PROGRAMS:
+            namespace = dict(shared) if number else namespace
         code = block.code
         for written, smaller in SMALLER.get(path.name, {}).items():
             code = code.replace(written, smaller)
@@ -144,6 +149,10 @@ def test_the_python_of_a_page_runs(path: Path) -> None:
         program = compile("\n" * block.line + code, str(path), "exec")
         if not block.marked:
             exec(program, namespace)
+        shared = shared or dict(namespace)
+    printed = capsys.readouterr().out
+    for result in COMPLETE_PROGRAMS.get(path.name, []):
+        assert result in printed
 
 
 @pytest.mark.parametrize(("page", "written"), [(page, text) for page, texts in SMALLER.items() for text in texts])

@@ -135,7 +135,15 @@ def test_the_command_prints_a_line_per_epoch_and_what_comes_next(
     assert "random weights (network.pretrained: false)" in lines[0]
     for number, line in enumerate(lines[1:3], start=1):
         assert line.startswith(f"epoch {number}/2  loss ")
-        assert "(segmentation " in line
+        terms = line[line.index("(") + 1 : line.index(")")]
+        assert [term.split()[0] for term in terms.split(", ")] == [
+            "segmentation",
+            "classification",
+            "local_presence",
+            "sr_f",
+            "sr_l",
+        ][: len(terms.split(", "))]
+        assert len(terms.split(", ")) >= 3
         assert " %" in line.split("mIoU")[1]
     assert lines[1].endswith(" left")
     assert "best" in lines[3]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from selfreg.config import parse_config
+from selfreg.networks import build_network
 from selfreg.training.network_check import check_crops, check_images
 from tiny import TINY, selfreg, write_config
 
@@ -74,6 +75,22 @@ def test_exceptions_of_libraries_become_one_line(
     assert error.count("\n") == 0
     for part in parts:
         assert part in error
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "parts"),
+    [
+        ("smp:Unet/resnet18", {"encoder_depth": 9}, ["smp:Unet/resnet18", "encoder_depth: 9", "cannot be built"]),
+        ("smp:Unet/resnet18", {"decoder_channels": [3]}, ["smp:Unet/resnet18", "decoder_channels: [3]"]),
+        ("smp:FPN/resnet18", {"foo": 1}, ["smp:FPN/resnet18", "foo"]),
+        ("hf:segformer-b0", {"hidden_sizes": [8, 16]}, ["hf:segformer-b0", "hidden_sizes: [8, 16]"]),
+    ],
+)
+def test_options_that_a_library_refuses_are_named(network: str, options: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        build_network(network, 9, **options)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 def test_class_weights_in_python_are_a_tensor_or_say_so() -> None:

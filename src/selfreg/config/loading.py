@@ -1,6 +1,5 @@
 """Reading and writing configurations: YAML, overrides, and error messages of one line."""
 
-import difflib
 import reprlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from selfreg.config.hints import nearest_key
 from selfreg.config.schema import Config, known_keys
 from selfreg.input_files import read_text
 from selfreg.messages import one_line
@@ -156,7 +156,7 @@ def _explain(error: ValidationError) -> str:
     # members of a union appear in the location, but they are not keys of the file
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        near = _nearest(key)
+        near = nearest_key(key, list(known_keys()))
         return f"unknown key {_shown(key)}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # of a section: the message names the value
@@ -167,40 +167,3 @@ def _explain(error: ValidationError) -> str:
 def _shown(value: Any) -> str:
     """A value for a message of one line, however large it is."""
     return reprlib.repr(value) if not isinstance(value, str) or len(value) > 100 else repr(value)
-
-
-# names of these keys in other tools, so that hints match by meaning and not only by spelling
-_OTHER_NAMES = {
-    "arch": "network.name",
-    "augment": "data.scale",
-    "backbone": "network.name",
-    "batch": "training.batch_size",
-    "bs": "training.batch_size",
-    "encoder": "network.name",
-    "gpus": "training.devices",
-    "image_size": "data.crop_size",
-    "img_size": "data.crop_size",
-    "input_size": "data.crop_size",
-    "lr": "training.learning_rate",
-    "max_epochs": "training.epochs",
-    "model": "network.name",
-    "num_epochs": "training.epochs",
-    "num_workers": "training.workers",
-    "path": "data.root",
-    "wd": "training.weight_decay",
-}
-
-
-def _nearest(key: str) -> str | None:
-    """The known key that was probably meant: of other tools' names, or of nearly the same letters; else None."""
-    keys = list(known_keys())
-    section, _, leaf = key.rpartition(".")
-    if leaf in _OTHER_NAMES:
-        return _OTHER_NAMES[leaf]
-    leaves = {name: name.rpartition(".")[2] for name in keys}
-    # a slip in the name in the same section first, then in others
-    for candidates in ([name for name in keys if name.rpartition(".")[0] == section], keys):
-        near = difflib.get_close_matches(leaf, [leaves[name] for name in candidates], n=1, cutoff=0.75)
-        if near:
-            return next(name for name in candidates if leaves[name] == near[0])
-    return None

@@ -52,7 +52,8 @@ class TrainingConfig(Section):
     ] = "auto"
     validate_every: int = Field(default=1, ge=1)
     loggers: list[Logger] = Field(default=["csv", "tensorboard"])
-    workers: int = Field(default=2, ge=0)
+    # each is a process: far more than there are cores exhaust the machine
+    workers: int = Field(default=2, ge=0, le=256)
     threads: int | None = Field(default=None, ge=1)
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = 1
@@ -68,6 +69,8 @@ class TrainingConfig(Section):
     @field_validator("loss", mode="before")
     @classmethod
     def _known_loss(cls, value: Any) -> Any:
+        if not isinstance(value, (str, dict)):
+            raise ValueError(f"give one of {', '.join(LOSSES)}, or a mapping of these to weights")
         terms = value if isinstance(value, dict) else {value: 1.0}
         for name, weight in terms.items():
             if name not in LOSSES:

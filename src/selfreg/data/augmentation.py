@@ -2,11 +2,13 @@
 
 import importlib
 import random
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, cos, radians, sin
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from selfreg.data.labels import IGNORE_INDEX
 from selfreg.data.source import Pair
+from selfreg.messages import one_line
 
 
 def draw_angle(rotation: float, seed: int) -> float:
@@ -71,7 +74,7 @@ class Augmentation:
         spec: `package.module:factory`.
 
     Raises:
-        ValueError: If the code cannot be imported, or does not return a valid image and mask.
+        ValueError: If the code cannot be imported, raises an error, or does not return a valid image and mask.
     """
 
     spec: str
@@ -88,7 +91,10 @@ class Augmentation:
             torch.manual_seed(seed)
             with suppress(AttributeError):
                 augment.set_random_seed(seed % 2**32)  # albumentations has its own generator
-            result = augment(image=pair.image, mask=pair.mask)
+            try:
+                result = augment(image=pair.image, mask=pair.mask)
+            except Exception as error:
+                raise ValueError(f"data.augmentation {self.spec}: the augmentation failed: {_where(error)}") from error
         return self._checked(result, pair, num_classes)
 
     def _checked(self, result: Any, pair: Pair, num_classes: int) -> Pair:
@@ -122,7 +128,18 @@ def _augment(spec: str) -> Any:
         factory: Callable[[], Any] = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"data.augmentation {spec}: {error}; write package.module:factory") from None
-    augment = factory()
+    except Exception as error:
+        raise ValueError(f"data.augmentation {spec}: importing {module_name} failed: {_where(error)}") from error
+    try:
+        augment = factory()
+    except Exception as error:
+        raise ValueError(f"data.augmentation {spec}: {factory_name}() failed: {_where(error)}") from error
     if not callable(augment):
         raise ValueError(f"data.augmentation {spec}: factory() gave a {type(augment).__name__}, which cannot be called")
     return augment
+
+
+def _where(error: Exception) -> str:
+    """Kind and message of an error in somebody's own code, and the line that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {one_line(error, first=True)} ({Path(frame.filename).name}, line {frame.lineno})"

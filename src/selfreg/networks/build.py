@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import traceback
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import timm
 from torch import nn
 
+from selfreg.messages import one_line
 from selfreg.networks.deeplab_v2 import DeepLabV2
 from selfreg.networks.hrnet import HRNetV2
 from selfreg.networks.huggingface import NAMES as HUGGINGFACE_NAMES
@@ -107,11 +109,24 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
     try:
         with nullcontext() if pretrained is True else without_hub():
             network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"network {spec} cannot be built: {error}") from error
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        wrong_options = isinstance(error, (TypeError, KeyError, AttributeError))
+        if not wrong_options and (_is_ours(error) or runs_own_code(spec) or pretrained is True):
+            raise
+        shown = ", ".join(f"{option}: {value}" for option, value in options.items())
+        named = f"network {spec}" + (f" with the options {{{shown}}}" if options else "")
+        raise ValueError(f"{named} cannot be built: {one_line(error, first=True)}") from error
     if isinstance(pretrained, str) and (prefix in _LIBRARIES or not colon):
         load_backbone_weights(network, pretrained)
     return network
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether an error was raised by this package, whose messages name the network already."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).startswith("selfreg.")
 
 
 def runs_own_code(spec: str) -> bool:

@@ -78,6 +78,12 @@ def training_loader(
             f"training.batch_size {training.batch_size} over {world_size} processes: choose a multiple of their number"
         )
     images = training.batch_size * training.accumulate
+    if len(source) < images:
+        times = f" times training.accumulate {training.accumulate}" if training.accumulate > 1 else ""
+        raise ValueError(
+            f"{data.train_split}: {len(source)} images do not fill one step of {images} (training.batch_size "
+            f"{training.batch_size}{times}); choose a smaller batch{' or fewer of them' if times else ''}"
+        )
     sampler = SeededSampler(len(source), config.seed, batch_size=images, rank=rank, world_size=world_size)
     return AccumulatingLoader(
         crops,

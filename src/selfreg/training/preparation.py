@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from selfreg.config import Config
-from selfreg.data import Source, in_class_order
+from selfreg.data import Draw, Source, in_class_order
 from selfreg.data.source import HasFiles
 from selfreg.opening import input_statistics, open_split, open_training_split
 from selfreg.run import Run
@@ -72,6 +72,9 @@ def prepare(
         val_source = in_class_order(val_source, info.class_names, owner)
     class_weights = given_class_weights(config.training, info.class_names)
     loader = training_loader(config, train_source, info, rank=rank, world_size=world_size)
+    if config.data.augmentation is not None:
+        # the user's code is tried on one crop before anything is written
+        _ = loader.dataset[Draw(0, config.seed)]
     validation = validation_loader(config, val_source, info, rank=rank, world_size=world_size)
     anew = started is None or started.state_to_resume() is None
     network = _first_network(config, info, announce, anew=anew)

@@ -44,7 +44,8 @@ class EpochLines(L.Callback):
     ) -> None:
         """Add up the loss and its terms on their device, without waiting for them."""
         for name, value in trainer.callback_metrics.items():
-            if name == "loss" or (name.startswith("terms/") and name.count("/") == 1):
+            # those of single exits are logged in some steps only
+            if name == "loss" or (name.startswith("terms/") and "_exit_" not in name):
                 self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._batches += 1
 

@@ -169,8 +169,8 @@ class SegmentationTask(L.LightningModule):
             if not raised_in(error, "_verify_batch_size"):
                 raise
             raise ValueError(
-                f"{len(images)} image of {images.shape[-2]} x {images.shape[-1]} leaves one value per channel to "
-                "normalise over; use a training.batch_size of 2 or more for each process, or a larger data.crop_size"
+                f"{len(images)} image of {images.shape[-2]} x {images.shape[-1]} leaves batch norm one value per "
+                "channel; use a training.batch_size of 2 or more for each process"
             ) from None
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002

@@ -54,24 +54,25 @@ def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: 
     """The trainer with its callbacks and loggers; how many epochs it trains is set when the data are known.
 
     Raises:
-        ValueError: Devices or a strategy that this machine or this package does not have, or a logger whose package
-            is missing.
+        ValueError: Devices, a precision or a strategy that this machine or this package does not have, or a logger
+            whose package is missing.
     """
     training = config.training
+    loggers, precision = make_loggers(config, run), _precision(training.precision, training.accelerator)
     try:
         trainer = L.Trainer(
             accelerator=training.accelerator,
             devices=training.devices,
             num_nodes=training.num_nodes,
             strategy=training.strategy,
-            precision=_precision(training.precision, training.accelerator),
+            precision=precision,
             max_epochs=training.epochs,
             accumulate_grad_batches=training.accumulate,
             gradient_clip_val=training.gradient_clip,
             check_val_every_n_epoch=training.validate_every,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            logger=make_loggers(config, run),
+            logger=loggers,
             callbacks=_callbacks(config, run, announce, progress_bar),
             enable_checkpointing=False,
             enable_progress_bar=progress_bar,
@@ -79,7 +80,7 @@ def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: 
             # Lightning looks for states of its own in there, by default in the folder where one happens to be
             default_root_dir=run.folder,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(f"training.accelerator, devices, num_nodes, strategy: {one_line(error)}") from None
     check_strategy(trainer, training.strategy)
     return trainer
@@ -98,8 +99,11 @@ def _callbacks(config: Config, run: Run, announce: Announce, progress_bar: bool)
 
 
 def _precision(name: str, accelerator: str) -> Any:
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    if name == "16-mixed" and on_cpu:
+        raise ValueError("training.precision 16-mixed needs a GPU; use bf16-mixed or 32 on a CPU")
     if name != "auto":
         return "32-true" if name == "32" else name
-    if accelerator == "cpu" or not torch.cuda.is_available():
+    if on_cpu:
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
