@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, find_background, voc_palette
+from selfreg.data.listing import IMAGE_SUFFIXES, walk, warn_of
 from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
 from selfreg.data.pairs import first_folder
 from selfreg.data.pictures import MAX_PIXELS
 from selfreg.data.reading import read_image, read_image_of_mask
-from selfreg.data.source import Files, Pair
+from selfreg.data.source import Files, Pair, UnreadFile
 from selfreg.files import leads_out
 from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
 
@@ -55,10 +56,16 @@ class Coco:
         self.labels = Labels(self._instances.class_names, None, voc_palette())
         self._images = [folder / name for name in self._instances.file_names]
         self.ids: tuple[str, ...] = self._instances.ids
+        listed = set(self._images)
+        unlisted = [path for path in walk(folder) if path not in listed and path.suffix.lower() in IMAGE_SUFFIXES]
+        self.unread: tuple[UnreadFile, ...] = tuple(
+            UnreadFile(image, f"not listed in {path.name}") for image in unlisted if not image.is_dir()
+        )
         if must_exist:
             missing = next((image for image in self._images if not image.is_file()), None)
             if missing:
                 raise ValueError(f"{missing}: this image, listed by {path}, is missing: restore it")
+        warn_of(self.unread)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,10 +178,15 @@ class Instances:
             twice = _first_repeated(values)
             if twice is not None:
                 raise ValueError(f"{self.path}: two images have the {what} {twice!r}: rename or remove one of them")
-        self._sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
-        pixels = self._sizes.astype(np.int64).prod(axis=1)
-        if self._sizes.min() < 1 or pixels.max() > MAX_PIXELS:
-            raise ValueError(f"{self.path}: an image without pixels, or of more than {MAX_PIXELS}: restore the file")
+        sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.float64).reshape(-1, 2)
+        wrong = (sizes % 1 != 0).any(axis=1) | (sizes < 1).any(axis=1) | (sizes.prod(axis=1) > MAX_PIXELS)
+        if wrong.any():
+            first = images[int(wrong.argmax())]
+            raise ValueError(
+                f"{self.path}: image {first['file_name']!r} has height {first['height']!r} and width "
+                f"{first['width']!r}: give whole numbers from 1 on, and at most {MAX_PIXELS} pixels"
+            )
+        self._sizes = sizes.astype(np.int32)
 
     def _store_categories(self, categories: Sequence[dict[str, Any]]) -> dict[Any, int]:
         """Name the classes; returns category id to class index."""
@@ -211,6 +223,12 @@ class Instances:
                 rings.append(len(lengths) - 1)
                 classes.append(class_index)
             entries.append(len(classes))
+        if of_image:
+            image_id, left_out = next(iter(of_image.items()))
+            raise ValueError(
+                f"{self.path}: {sum(map(len, of_image.values()))} annotations belong to no image, such as annotation "
+                f"{left_out[0].get('id')} with image_id {image_id!r}: add the images, or remove these annotations"
+            )
         self._class = np.array(classes, dtype=np.uint8)
         self._first_entry = np.array(entries, dtype=np.int64)
         self._first_ring = np.array(rings, dtype=np.int64)
@@ -224,7 +242,9 @@ class Instances:
         found = []
         for annotation in annotations:
             try:
-                outline, area = _outline(annotation["segmentation"], size)
+                outline, area = _outline(annotation.get("segmentation"), size)
+                if annotation["category_id"] not in class_of:
+                    raise ValueError(f"category_id {annotation['category_id']!r}, which is not in the list of categories")
             except ValueError as error:
                 where = f"{self.path}: annotation {annotation.get('id')}"
                 raise ValueError(f"{where} has {error}: fix or remove it") from None
@@ -241,6 +261,8 @@ def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32
         counts = parse_counts(shape["counts"])
         area = float(counts[1::2].sum())
         return shape["counts"].encode("ascii") if isinstance(shape["counts"], str) else counts, area
+    if shape is None:
+        raise ValueError("no segmentation, maybe a box alone")
     if not isinstance(shape, list) or not all(isinstance(ring, list) for ring in shape):
         raise ValueError("a segmentation that is neither polygons nor run lengths")
     if not shape:
