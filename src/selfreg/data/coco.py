@@ -262,7 +262,7 @@ def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32
         area = float(counts[1::2].sum())
         return shape["counts"].encode("ascii") if isinstance(shape["counts"], str) else counts, area
     if shape is None:
-        raise ValueError("no segmentation, maybe a box alone")
+        raise ValueError("no outline, maybe a box alone: neither polygons nor run lengths")
     if not isinstance(shape, list) or not all(isinstance(ring, list) for ring in shape):
         raise ValueError("a segmentation that is neither polygons nor run lengths")
     if not shape:
