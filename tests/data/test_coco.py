@@ -194,7 +194,9 @@ def test_an_unknown_category_is_named_with_its_annotation(tmp_path: Path, catego
         open_source("coco", tmp_path, "train")
 
 
-@pytest.mark.parametrize(("height", "right"), [(40, True), (40.0, True), (40.5, False), (0, False), (float("nan"), False)])
+@pytest.mark.parametrize(
+    ("height", "right"), [(40, True), (40.0, True), (40.5, False), (0, False), (float("nan"), False)]
+)
 def test_sizes_are_whole_numbers_and_never_cut_to_them(tmp_path: Path, height: Any, right: bool) -> None:
     path = write_instances(tmp_path, [{"segmentation": SEGMENTATIONS["a polygon"]}])
     content = json.loads(path.read_text())

@@ -114,6 +114,7 @@ def has_alpha(path: Path) -> bool:
         return True
     import tifffile
 
+    check_file(path, PICTURE_LIMIT)
     with tifffile.TiffFile(path) as file:
         kinds = tuple(getattr(file.pages.first, "extrasamples", ()))
     return bool(kinds) and int(kinds[-1]) in (1, 2)

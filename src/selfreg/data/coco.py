@@ -243,13 +243,14 @@ class Instances:
         for annotation in annotations:
             try:
                 outline, area = _outline(annotation.get("segmentation"), size)
-                if annotation["category_id"] not in class_of:
-                    raise ValueError(f"category_id {annotation['category_id']!r}, which is not in the list of categories")
+                category = annotation["category_id"]
+                if category not in class_of:
+                    raise ValueError(f"category_id {category!r}, which is not in the list of categories")
             except ValueError as error:
                 where = f"{self.path}: annotation {annotation.get('id')}"
                 raise ValueError(f"{where} has {error}: fix or remove it") from None
             order = (not annotation.get("iscrowd", 0), -area)
-            found.append((order, outline, class_of[annotation["category_id"]]))
+            found.append((order, outline, class_of[category]))
         return [(outline, class_index) for _, outline, class_index in sorted(found, key=lambda entry: entry[0])]
 
 

@@ -49,8 +49,8 @@ class MaskReader:
             return check_values(values, labels.table() if self.table is None else self.table, path, labels)
         if self.table is not None:
             raise ValueError(
-                f"{path}: mask holds colours, and the option masks.map renumbers indices: take masks.map away, and give "
-                "classes and void their colours in the list of classes"
+                f"{path}: mask holds colours, and the option masks.map renumbers indices: take masks.map away, "
+                "and give classes and void their colours in the list of classes"
             )
         return self._decode_colours(values, path)
 

@@ -209,9 +209,10 @@ def _eight_bits(picture: ImageFile.ImageFile, path: Path, upright: bool) -> NDAr
 
 def _needs_range(values: NDArray[Any]) -> str:
     bits = 8 * values.dtype.itemsize
-    what = f"{bits} bits per channel, values {values.min()} to {values.max()}"
+    low, high = values.min(), values.max()
+    what = f"{bits} bits per channel, values {low} to {high}"
     return (
-        f"image with {what}: give the range of the whole data set, such as data.range: [{min(0, values.min())}, {values.max()}], "
+        f"image with {what}: give the range of the whole data set, such as data.range: [{min(0, low)}, {high}], "
         "or save it with 8 bits per channel"
     )
 
