@@ -194,7 +194,7 @@ def test_images_without_folders_of_splits_are_found_and_told_where_to_go(
             path.rename(root / kind / path.name)
         (root / kind / "train").rmdir()
     assert selfreg("check-data", root) == 2
-    assert "2 images lie in" in capsys.readouterr().err
+    assert "2 images are in" in capsys.readouterr().err
 
 
 def test_a_split_of_another_file_type_says_what_is_there(tmp_path: Path) -> None:

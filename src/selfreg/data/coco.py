@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, find_background, voc_palette
-from selfreg.data.listing import IMAGE_SUFFIXES, walk, warn_of
+from selfreg.data.listing import is_image, walk, warn_of
 from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
 from selfreg.data.pairs import first_folder
 from selfreg.data.pictures import MAX_PIXELS
@@ -56,11 +56,8 @@ class Coco:
         self.labels = Labels(self._instances.class_names, None, voc_palette())
         self._images = [folder / name for name in self._instances.file_names]
         self.ids: tuple[str, ...] = self._instances.ids
-        listed = set(self._images)
-        unlisted = [path for path in walk(folder) if path not in listed and path.suffix.lower() in IMAGE_SUFFIXES]
-        self.unread: tuple[UnreadFile, ...] = tuple(
-            UnreadFile(image, f"not listed in {path.name}") for image in unlisted if not image.is_dir()
-        )
+        others = sorted(set(walk(folder)) - set(self._images))
+        self.unread = [UnreadFile(file, f"not listed in {path.name}") for file in others if is_image(file)]
         if must_exist:
             missing = next((image for image in self._images if not image.is_file()), None)
             if missing:
@@ -181,11 +178,9 @@ class Instances:
         sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.float64).reshape(-1, 2)
         wrong = (sizes % 1 != 0).any(axis=1) | (sizes < 1).any(axis=1) | (sizes.prod(axis=1) > MAX_PIXELS)
         if wrong.any():
-            first = images[int(wrong.argmax())]
-            raise ValueError(
-                f"{self.path}: image {first['file_name']!r} has height {first['height']!r} and width "
-                f"{first['width']!r}: give whole numbers from 1 on, and at most {MAX_PIXELS} pixels"
-            )
+            name, height, width = (images[int(wrong.argmax())][key] for key in ("file_name", "height", "width"))
+            remedy = f"give whole numbers from 1 on, and at most {MAX_PIXELS} pixels"
+            raise ValueError(f"{self.path}: image {name!r} has height {height!r} and width {width!r}: {remedy}")
         self._sizes = sizes.astype(np.int32)
 
     def _store_categories(self, categories: Sequence[dict[str, Any]]) -> dict[Any, int]:

@@ -44,6 +44,11 @@ def _is_odd_folder(path: Path) -> bool:
     return path.is_symlink() or path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_image(path: Path) -> bool:
+    """Whether a path is a file of one of the types of images."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
 def list_files(folder: Path, suffixes: Sequence[str], what: str, *, ending: str = "") -> Listing:
     """List the files of some types in a folder and its subfolders.
 
