@@ -172,3 +172,47 @@ def test_bands_of_rows_make_no_difference_to_a_polygon(seed: int, monkeypatch: p
     fill_polygon(banded, corners, 3)
     assert whole.any()
     np.testing.assert_array_equal(whole, banded)
+
+
+def test_an_annotation_without_a_segmentation_is_named(tmp_path: Path) -> None:
+    write_instances(tmp_path, [{"bbox": [1, 1, 5, 5]}])
+    with pytest.raises(ValueError, match="annotation 1 has no outline, maybe a box alone"):
+        open_source("coco", tmp_path, "train")
+
+
+@pytest.mark.parametrize("image_id", ["0", 99])
+def test_annotations_of_no_image_are_refused_instead_of_left_out(tmp_path: Path, image_id: Any) -> None:
+    write_instances(tmp_path, [{"segmentation": SEGMENTATIONS["a polygon"], "image_id": image_id}])
+    with pytest.raises(ValueError, match=f"1 annotations belong to no image.* annotation 1 with image_id {image_id!r}"):
+        open_source("coco", tmp_path, "train")
+
+
+@pytest.mark.parametrize("category", ["7", 8])
+def test_an_unknown_category_is_named_with_its_annotation(tmp_path: Path, category: Any) -> None:
+    write_instances(tmp_path, [{"segmentation": SEGMENTATIONS["a polygon"], "category_id": category}])
+    with pytest.raises(ValueError, match=f"annotation 1 has category_id {category!r}, which is not in the list"):
+        open_source("coco", tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("height", "right"), [(40, True), (40.0, True), (40.5, False), (0, False), (float("nan"), False)]
+)
+def test_sizes_are_whole_numbers_and_never_cut_to_them(tmp_path: Path, height: Any, right: bool) -> None:
+    path = write_instances(tmp_path, [{"segmentation": SEGMENTATIONS["a polygon"]}])
+    content = json.loads(path.read_text())
+    content["images"][0]["height"] = height
+    path.write_text(json.dumps(content))
+    if right:
+        assert (open_source("coco", tmp_path, "train").read(0).mask == rectangle()).all()
+    else:
+        with pytest.raises(ValueError, match=f"image '0.jpg' has height {height!r} and width 60"):
+            open_source("coco", tmp_path, "train")
+
+
+def test_photographs_that_the_annotations_do_not_list_are_named(tmp_path: Path) -> None:
+    path = write_instances(tmp_path, [], ("0.jpg", "a/1.jpg"))
+    content = json.loads(path.read_text())
+    del content["images"][1]
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"a/1\.jpg: not listed in instances_train2014\.json"):
+        open_source("coco", tmp_path, "train")

@@ -179,3 +179,26 @@ def test_foreign_predictions_that_do_not_fit_are_refused_by_name(
     assert status == 2
     assert message in error
     assert "a.png" in error
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ([[0, 0], [255, 255]], "all labelled pixels are 'class 0', all others are void, as if binary masks"),
+        ([[255, 255], [255, 255]], "no pixel is labelled, all are void"),
+    ],
+)
+def test_labels_that_make_every_prediction_right_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], label: list[list[int]], message: str
+) -> None:
+    labels = write_maps(tmp_path / "labels", {"a": label})
+    predictions = write_maps(tmp_path / "predictions", {"a": [[0, 0], [0, 0]]})
+    assert selfreg("evaluate", "--predictions", predictions, "--labels", labels, "--num-classes", "2") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labels_of_one_class_without_void_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = write_maps(tmp_path / "labels", {"a": [[0, 0], [0, 0]]})
+    predictions = write_maps(tmp_path / "predictions", {"a": [[0, 0], [0, 1]]})
+    assert selfreg("evaluate", "--predictions", predictions, "--labels", labels, "--num-classes", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pixel_accuracy"] == 0.75

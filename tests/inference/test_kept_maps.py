@@ -91,6 +91,19 @@ def test_masks_replaced_under_the_same_names_are_scored_anew(copy: Path, capsys:
     assert numbers(capsys, run)["pixel_accuracy"] != before["pixel_accuracy"]
 
 
+@pytest.mark.parametrize(("void", "message"), [((0, 1, 2), "no pixel is labelled"), ((1, 2), "as if binary masks")])
+def test_a_run_is_not_measured_on_labels_that_tell_nothing(
+    copy: Path, capsys: pytest.CaptureFixture[str], void: tuple[int, ...], message: str
+) -> None:
+    for path in (copy / "good" / "masks" / "val").iterdir():
+        with Image.open(path) as picture:
+            mask = np.asarray(picture)
+        Image.fromarray(np.where(np.isin(mask, void), 255, mask).astype(np.uint8)).save(path)
+    capsys.readouterr()
+    assert selfreg("evaluate", copy / "runs" / "good") == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("forgery", ["the labels", "the labels with the old seal", "another image's", "cut", "empty"])
 def test_class_maps_that_this_user_did_not_compute_are_not_believed_whatever_their_time(
     copy: Path, capsys: pytest.CaptureFixture[str], forgery: str

@@ -115,7 +115,10 @@ def _open(
             findings.append(Finding("error", "split", split, None, str(error)))
             return None
     for path, reason in source.unread if isinstance(source, HasUnreadFiles) else ():
-        findings.append(Finding("warning", "file", split, str(path), f"{path}: {reason}: not used"))
+        message = f"{path}: {reason}: not used"
+        # what lies beside the folders of the splits is unread for all of them
+        if not any(finding.message == message for finding in findings):
+            findings.append(Finding("warning", "file", split, str(path), message))
     return source
 
 

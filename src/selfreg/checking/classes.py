@@ -74,11 +74,14 @@ def find_label_problems(
             message = f"{turned[0]}: turned by its EXIF orientation ({len(turned)} such)"
             findings.append(Finding("warning", "orientation", split, turned[0], message))
     # nothing is known about the classes if no mask could be read
-    known = {split: summary for split, summary in summaries.items() if any(item.pixels for item in items[split])}
-    return findings + _class_findings(known, labels) if known else findings
+    readable = {split: sum(bool(item.pixels) for item in found) for split, found in items.items()}
+    known = {split: summary for split, summary in summaries.items() if readable[split]}
+    return findings + _class_findings(known, readable, labels) if known else findings
 
 
-def _class_findings(summaries: Mapping[str, SplitSummary], labels: Labels) -> list[Finding]:
+def _class_findings(
+    summaries: Mapping[str, SplitSummary], readable: Mapping[str, int], labels: Labels
+) -> list[Finding]:
     findings = []
     rare: list[tuple[float, str]] = []
     for index, name in enumerate(labels.class_names):
@@ -89,7 +92,7 @@ def _class_findings(summaries: Mapping[str, SplitSummary], labels: Labels) -> li
             message = f"class '{name}' occurs in {present[0]} only"
             findings.append(Finding("warning", "class", present[0], None, message))
         else:
-            rare += _rarest(name, {split: summaries[split] for split in present}, index)
+            rare += _rarest(name, {split: summaries[split] for split in present}, readable, index)
     if rare:
         shown = ", ".join(text for _, text in sorted(rare)[:_RARE_SHOWN])
         more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
@@ -99,11 +102,13 @@ def _class_findings(summaries: Mapping[str, SplitSummary], labels: Labels) -> li
     return findings
 
 
-def _rarest(name: str, summaries: Mapping[str, SplitSummary], index: int) -> list[tuple[float, str]]:
+def _rarest(
+    name: str, summaries: Mapping[str, SplitSummary], readable: Mapping[str, int], index: int
+) -> list[tuple[float, str]]:
     """A class with its frequency in the split where it is rarest, or nothing if it is not rare."""
     found = []
     for split, summary in summaries.items():
         share, count = summary.pixel_share[index], summary.image_count[index]
-        if share < RARE_PIXELS or count < min(RARE_IMAGES, summary.num_images):
+        if share < RARE_PIXELS or count < min(RARE_IMAGES, readable[split]):
             found.append((share, f"{name} ({share:.2%} of {split}, in {count} image{'s' if count != 1 else ''})"))
     return sorted(found)[:1]

@@ -31,7 +31,9 @@ def is_deep(picture: ImageFile.ImageFile) -> bool:
     """Whether a picture has 16 bits per channel, before it is decoded."""
     modes = [str(tile.args) for tile in picture.tile]
     bits = picture.tag_v2.get(258, (8,)) if picture.format == "TIFF" else (8,)  # type: ignore[attr-defined]
-    return picture.mode.startswith("I") or any("16" in mode for mode in modes) or max(bits) > 8
+    # a signed byte counts as deep: it does not fit into a picture of 0..255
+    signed = picture.format == "TIFF" and 2 in picture.tag_v2.get(339, ())  # type: ignore[attr-defined]
+    return signed or picture.mode.startswith("I") or any("16" in mode for mode in modes) or max(bits) > 8
 
 
 def read_values(picture: ImageFile.ImageFile, path: Path, *, upright: bool) -> NDArray[Any]:
@@ -77,6 +79,8 @@ def read_tiff(path: Path, bands: int, *, upright: bool) -> NDArray[Any]:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             together = bands > 1 and page.ndim == 2 and len(file.pages) == bands
+            if not together and len(file.pages) > 1 and file.pages[1].shape == page.shape:
+                raise Refused(several_pages(len(file.pages), one_band=page.ndim == 2))
             found = file.series[0] if together else page
             shape, axes = found.shape, found.axes
             if int(np.prod([size for size, axis in zip(shape, axes, strict=True) if axis in "YX"])) > MAX_PIXELS:
@@ -95,6 +99,25 @@ def read_tiff(path: Path, bands: int, *, upright: bool) -> NDArray[Any]:
     order = [axes.index("Y"), axes.index("X"), *(place for place, axis in enumerate(axes) if axis not in "YX")]
     values = values.transpose(order).reshape(values.shape[order[0]], values.shape[order[1]], -1)
     return turn_upright(values, int(tag.value)) if upright and tag is not None else values
+
+
+def several_pages(pages: int, *, one_band: bool) -> str:
+    """What is wrong with a TIFF of several pictures of one size, of which only the first would be read."""
+    if one_band:
+        return f"image with {pages} pages of one band: set data.bands: {pages}, or save one page alone"
+    return f"image with {pages} pages: save one page alone"
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether the last band of a picture with one band more than its colours is transparency; a TIFF says so."""
+    if not is_tiff(path):
+        return True
+    import tifffile
+
+    check_file(path, PICTURE_LIMIT)
+    with tifffile.TiffFile(path) as file:
+        kinds = tuple(getattr(file.pages.first, "extrasamples", ()))
+    return bool(kinds) and int(kinds[-1]) in (1, 2)
 
 
 def tiff_orientation(path: Path) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels, find_background, voc_palette
+from selfreg.data.listing import is_image, walk, warn_of
 from selfreg.data.outlines import decode_counts, fill_polygon, parse_counts, polygon_area
 from selfreg.data.pairs import first_folder
 from selfreg.data.pictures import MAX_PIXELS
 from selfreg.data.reading import read_image, read_image_of_mask
-from selfreg.data.source import Files, Pair
+from selfreg.data.source import Files, Pair, UnreadFile
 from selfreg.files import leads_out
 from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
 
@@ -55,10 +56,13 @@ class Coco:
         self.labels = Labels(self._instances.class_names, None, voc_palette())
         self._images = [folder / name for name in self._instances.file_names]
         self.ids: tuple[str, ...] = self._instances.ids
+        others = sorted(set(walk(folder)) - set(self._images))
+        self.unread = [UnreadFile(file, f"not listed in {path.name}") for file in others if is_image(file)]
         if must_exist:
             missing = next((image for image in self._images if not image.is_file()), None)
             if missing:
                 raise ValueError(f"{missing}: this image, listed by {path}, is missing: restore it")
+        warn_of(self.unread)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,10 +175,13 @@ class Instances:
             twice = _first_repeated(values)
             if twice is not None:
                 raise ValueError(f"{self.path}: two images have the {what} {twice!r}: rename or remove one of them")
-        self._sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2)
-        pixels = self._sizes.astype(np.int64).prod(axis=1)
-        if self._sizes.min() < 1 or pixels.max() > MAX_PIXELS:
-            raise ValueError(f"{self.path}: an image without pixels, or of more than {MAX_PIXELS}: restore the file")
+        sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.float64).reshape(-1, 2)
+        wrong = (sizes % 1 != 0).any(axis=1) | (sizes < 1).any(axis=1) | (sizes.prod(axis=1) > MAX_PIXELS)
+        if wrong.any():
+            name, height, width = (images[int(wrong.argmax())][key] for key in ("file_name", "height", "width"))
+            remedy = f"give whole numbers from 1 on, and at most {MAX_PIXELS} pixels"
+            raise ValueError(f"{self.path}: image {name!r} has height {height!r} and width {width!r}: {remedy}")
+        self._sizes = sizes.astype(np.int32)
 
     def _store_categories(self, categories: Sequence[dict[str, Any]]) -> dict[Any, int]:
         """Name the classes; returns category id to class index."""
@@ -211,6 +218,12 @@ class Instances:
                 rings.append(len(lengths) - 1)
                 classes.append(class_index)
             entries.append(len(classes))
+        if of_image:
+            image_id, left_out = next(iter(of_image.items()))
+            raise ValueError(
+                f"{self.path}: {sum(map(len, of_image.values()))} annotations belong to no image, such as annotation "
+                f"{left_out[0].get('id')} with image_id {image_id!r}: add the images, or remove these annotations"
+            )
         self._class = np.array(classes, dtype=np.uint8)
         self._first_entry = np.array(entries, dtype=np.int64)
         self._first_ring = np.array(rings, dtype=np.int64)
@@ -224,12 +237,15 @@ class Instances:
         found = []
         for annotation in annotations:
             try:
-                outline, area = _outline(annotation["segmentation"], size)
+                outline, area = _outline(annotation.get("segmentation"), size)
+                category = annotation["category_id"]
+                if category not in class_of:
+                    raise ValueError(f"category_id {category!r}, which is not in the list of categories")
             except ValueError as error:
                 where = f"{self.path}: annotation {annotation.get('id')}"
                 raise ValueError(f"{where} has {error}: fix or remove it") from None
             order = (not annotation.get("iscrowd", 0), -area)
-            found.append((order, outline, class_of[annotation["category_id"]]))
+            found.append((order, outline, class_of[category]))
         return [(outline, class_index) for _, outline, class_index in sorted(found, key=lambda entry: entry[0])]
 
 
@@ -241,6 +257,8 @@ def _outline(shape: Any, size: tuple[int, int]) -> tuple[list[NDArray[np.float32
         counts = parse_counts(shape["counts"])
         area = float(counts[1::2].sum())
         return shape["counts"].encode("ascii") if isinstance(shape["counts"], str) else counts, area
+    if shape is None:
+        raise ValueError("no outline, maybe a box alone: neither polygons nor run lengths")
     if not isinstance(shape, list) or not all(isinstance(ring, list) for ring in shape):
         raise ValueError("a segmentation that is neither polygons nor run lengths")
     if not shape:

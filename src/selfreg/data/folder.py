@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selfreg.data import hints
 from selfreg.data.label_files import read_label_file
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.listing import IMAGE_SUFFIXES, Listing, list_beside, list_files, walk, warn_of
+from selfreg.data.listing import IMAGE_SUFFIXES, Listing, list_beside, list_beside_splits, list_files, walk, warn_of
 from selfreg.data.masks import MaskReader, value_table
 from selfreg.data.reading import RGB, ImageFormat, read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair, UnreadFile
@@ -49,7 +49,7 @@ class MaskOptions:
         result = cls(**option)
         if not isinstance(result.folder, str) or not isinstance(result.suffix, str):
             raise ValueError(f"the option masks is {option!r}: folder and suffix must be strings")
-        if result.map is not None and not isinstance(result.map, Mapping):
+        if result.map is not None and not (isinstance(result.map, Mapping) and result.map):
             raise ValueError(f"the option masks.map is {result.map!r}: write it as {{0: void, 1: 0, 2: 1}}")
         return result
 
@@ -107,7 +107,8 @@ class Folder:
         self._images = images.files
         self.ids: tuple[str, ...] = tuple(self._images)
         self._found_masks = found.files
-        self.unread: tuple[UnreadFile, ...] = tuple(images.unread)
+        beside_splits = list_beside_splits(self.root / "images", None if tags_only else self._mask_folder.parent)
+        self.unread: tuple[UnreadFile, ...] = (*images.unread, *beside_splits)
         self.orphans: tuple[Path, ...] = ()
         self.missing_remedy = ""
         if not tags_only:
@@ -165,7 +166,8 @@ class Folder:
             if images.files and not self.tags_only:
                 masks = list_files(self._mask_folder, MASK_SUFFIXES, "a mask", ending=self._masks.suffix)
         if not images.files:
-            raise ValueError(f"{folder}: the split is empty: put images there ({', '.join(IMAGE_SUFFIXES)})")
+            there = f"{', '.join(IMAGE_SUFFIXES)}; found: {hints.content_of(folder)}"
+            raise ValueError(f"{folder}: the split is empty: put images there ({there})")
         return images, masks
 
     def _check_masks(self, found: Listing, must_exist: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from selfreg.data.label_files import LABEL_FILES
-from selfreg.data.listing import IMAGE_SUFFIXES, Listing, walk
+from selfreg.data.listing import IMAGE_SUFFIXES, Listing, relative_id, walk
 
 SIGNS: Mapping[str, tuple[str, ...]] = {
     "folder": LABEL_FILES,
@@ -136,6 +136,8 @@ def nearest_masks(missing: Sequence[str], images: Mapping[str, Path], found: Lis
     other = next((by_stem[stem] for stem in stems if stem in by_stem), None)
     if other is not None and other.suffix.lower() != ".png":
         return f"{other.name} exists, but only PNG keeps the values of a mask: save the masks as PNG"
+    if other is not None and relative_id(other, folder) in missing:
+        return f"{other.name} exists: take masks.suffix out of data.options"
     if other is not None:
         return f"{other} exists, but masks must be in the same subfolders as their images: move it"
     beside = _common_suffix(stems, [path.stem for path in images.values()])
@@ -172,4 +174,6 @@ def _has_png(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -12,7 +12,7 @@ from selfreg.data.camvid import camvid
 from selfreg.data.cityscapes import cityscapes
 from selfreg.data.coco import Coco
 from selfreg.data.folder import Folder
-from selfreg.data.hints import known_layout, require_layout
+from selfreg.data.hints import known_layout, require_layout, require_split
 from selfreg.data.pascal_context import pascal_context
 from selfreg.data.scenes import Scenes
 from selfreg.data.source import Source
@@ -107,12 +107,15 @@ def find_splits(kind: str, root: str | Path | None) -> list[str]:
     """
     base = Path(root or ".").expanduser()
     found = {
-        "folder": [path.name for path in base.glob("images/*") if path.is_dir()],
+        "folder": [path.name for path in base.glob("images/*") if path.is_dir() and not path.name.startswith(".")],
         "camvid": [path.name.removesuffix("annot") for path in base.glob("*annot")],
         "cityscapes": [path.name for path in base.glob("leftImg8bit/*") if path.name != "test"],
         "coco": [path.stem.removeprefix("instances_")[:-4] for path in base.glob("annotations/instances_*2014.json")],
         "voc": ["trainaug" if find_sbd(base) else "train", "val"],
     }.get(kind, ["train", "val"])
     if not found:
+        if kind == "folder":
+            require_layout(base)
+            require_split(base / "images" / "train")
         raise ValueError(f"{base}: no split of a {kind} data set found: check the root folder")
     return sorted(found, key=lambda split: (not split.startswith("train"), split))

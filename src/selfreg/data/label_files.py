@@ -101,9 +101,8 @@ def read_labels(path: Path, masks: str = "masks", *, ignore_void: bool = False) 
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     tags = value("image_labels", shared=not own_classes)
-    by_colour = (
-        None if colours is None else _by_colour([tuple(colour) for colour in colours[: len(names)]], void_colour)
-    )
+    voids = [] if void_colour is None else [void_colour]
+    by_colour = None if colours is None else _by_colour([tuple(colour) for colour in colours[: len(names)]], voids)
     return LabelFile(labels, None if tags is None else _tag_indices(tags, labels, path), by_colour)
 
 
@@ -113,8 +112,8 @@ def _background(value: Any, names: Sequence[str], path: Path) -> int | None:
     return None if value is None else names.index(value)
 
 
-def _by_colour(colours: Sequence[Any], void: Colour | None) -> dict[Colour, tuple[int, ...]]:
-    found: dict[Colour, tuple[int, ...]] = {} if void is None else {void: (IGNORE_INDEX,)}
+def _by_colour(colours: Sequence[Any], voids: Sequence[Colour]) -> dict[Colour, tuple[int, ...]]:
+    found: dict[Colour, tuple[int, ...]] = dict.fromkeys(voids, (IGNORE_INDEX,))
     for index, colour in enumerate(colours):
         found[colour] = (*found.get(colour, ()), index)
     return found
@@ -130,7 +129,7 @@ def _read_lines(path: Path) -> list[str]:
 
 def _read_labelmap(path: Path) -> LabelFile:
     """Read CVAT's list: `NAME:R,G,B:PARTS:ACTIONS` per line; a label called void or ignored is void."""
-    names, colours, void = [], [], None
+    names, colours, voids = [], [], []
     for line in _read_lines(path):
         if line.startswith("#"):
             continue
@@ -140,7 +139,7 @@ def _read_labelmap(path: Path) -> LabelFile:
             raise ValueError(f"{path}: {reprlib.repr(line)} gives no colour: write NAME:RED,GREEN,BLUE:: with 0..255")
         colour = (int(numbers[0]), int(numbers[1]), int(numbers[2]))
         if name.strip().strip("_").casefold() in VOID_NAMES:
-            void = colour
+            voids.append(colour)
         else:
             names.append(name.strip())
             colours.append(colour)
@@ -148,7 +147,7 @@ def _read_labelmap(path: Path) -> LabelFile:
         labels = Labels(tuple(names), None, full_palette(colours))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return LabelFile(labels, None, _by_colour(colours, void), only_colours=True)
+    return LabelFile(labels, None, _by_colour(colours, voids), only_colours=True)
 
 
 def _read_classes(path: Path) -> LabelFile:

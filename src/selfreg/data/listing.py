@@ -32,7 +32,7 @@ def relative_id(path: Path, folder: Path) -> str:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield all files in a folder and its subfolders, in order.
 
-    Links to folders, and folders that are named like an image, are yielded like files.
+    Links to folders, hidden folders, and folders that are named like an image are yielded like files.
     """
     for place, folders, names in os.walk(folder):
         odd = [name for name in folders if _is_odd_folder(Path(place) / name)]
@@ -41,7 +41,12 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_odd_folder(path: Path) -> bool:
-    return path.is_symlink() or path.suffix.lower() in IMAGE_SUFFIXES
+    return path.is_symlink() or path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path is a file of one of the types of images."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def list_files(folder: Path, suffixes: Sequence[str], what: str, *, ending: str = "") -> Listing:
@@ -94,6 +99,26 @@ def list_beside(folder: Path, suffixes: Sequence[str], ending: str) -> tuple[Lis
     return images, masks
 
 
+def list_beside_splits(images: Path, masks: Path | None) -> list[UnreadFile]:
+    """List what lies beside the folders of the splits: single files, and folders of masks without one of images.
+
+    Args:
+        images: Folder whose subfolders are the splits.
+        masks: Folder of the masks, if they are read; it may be `images` too.
+    """
+    folders = [folder for folder in dict.fromkeys([images, masks]) if folder is not None and folder.is_dir()]
+    unread = []
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES:
+                continue
+            if not path.is_dir():
+                unread.append(UnreadFile(path, "not in the folder of a split"))
+            elif not (images / path.name).is_dir():
+                unread.append(UnreadFile(path, f"a split without the folder {images.name}/{path.name}"))
+    return unread
+
+
 def _add(path: Path, folder: Path, listing: Listing, reason: str | None, ending: str) -> None:
     if path.name.lower() in _SYSTEM_FILES:
         return
@@ -108,7 +133,7 @@ def _add(path: Path, folder: Path, listing: Listing, reason: str | None, ending:
 
 def _why_not(path: Path, suffixes: Sequence[str], what: str, ending: str) -> str | None:
     if path.name.startswith("."):
-        return "a hidden file"
+        return "a hidden file or folder"
     if path.is_symlink() and path.is_dir():
         return "a link to a folder, which is not followed"
     if path.suffix.lower() not in suffixes:

@@ -47,6 +47,11 @@ class MaskReader:
         values = _read_pixels(path, colours=True, only_colours=self.label_file.only_colours)
         if values.ndim == 2:
             return check_values(values, labels.table() if self.table is None else self.table, path, labels)
+        if self.table is not None:
+            raise ValueError(
+                f"{path}: mask holds colours, and the option masks.map renumbers indices: take masks.map away, "
+                "and give classes and void their colours in the list of classes"
+            )
         return self._decode_colours(values, path)
 
     @cached_property
@@ -75,12 +80,12 @@ class MaskReader:
         return mask
 
     def _fault(self, colour: Colour) -> str:
-        names, known = self.label_file.labels.class_names, self.label_file.colours or {}
+        known = self.label_file.colours or {}
+        names = {**dict(enumerate(self.label_file.labels.class_names)), IGNORE_INDEX: "void"}
         if colour in known:
             return f"colour {colour} stands for several classes, {', '.join(names[index] for index in known[colour])}"
         near = min(known, key=lambda other: sum((a - b) ** 2 for a, b in zip(colour, other, strict=True)))
-        name = "void" if known[near] == (IGNORE_INDEX,) else names[known[near][0]]
-        return f"colour {colour} is not in the palette, the nearest is {near} of {name!r}"
+        return f"colour {colour} is not in the palette, the nearest is {near} of {names[known[near][0]]!r}"
 
 
 def value_table(values: Mapping[Any, Any], labels: Labels) -> NDArray[np.uint8]:
@@ -97,6 +102,10 @@ def value_table(values: Mapping[Any, Any], labels: Labels) -> NDArray[np.uint8]:
         ValueError: If a value or a class is out of range or unknown.
     """
     table = np.full(256, INVALID, dtype=np.uint8)
+    texts = [str(key) for key in values]
+    twice = next((text for text in texts if texts.count(text) > 1), None)
+    if twice is not None:
+        raise ValueError(f"masks.map: {twice} is given twice: give each value once")
     for key, target in values.items():
         # JSON and some YAML tools write the keys as text
         value = int(key) if isinstance(key, str) and key.isdecimal() else key
@@ -140,7 +149,8 @@ def _read_pixels(path: Path, *, colours: bool, only_colours: bool) -> NDArray[np
         in_colour = only_colours or (colours and picture.mode in ("RGB", "RGBA"))
         if picture.mode not in ("L", "P", "1") and not (in_colour and picture.mode in ("RGB", "RGBA")):
             what = "colours" if picture.mode in _COLOUR_MODES else f"mode {picture.mode}"
-            message = f"mask holds {what}: {_SAVE_INDICES}{'' if colours else ', or declare its colours'}"
+            declare = "" if colours or picture.mode not in ("RGB", "RGBA") else ", or declare its colours"
+            message = f"mask holds {what}: {_SAVE_INDICES}{declare}"
             raise Refused(message, ColourMaskError if what == "colours" else ValueError)
         rawmode = picture.tile[0].args if picture.tile else None
         if in_colour and isinstance(rawmode, str) and "16" in rawmode:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from selfreg.data.bands import is_deep, is_tiff, read_tiff, read_values, tiff_orientation
+from selfreg.data.bands import has_alpha, is_deep, is_tiff, read_tiff, read_values, several_pages, tiff_orientation
 from selfreg.data.labels import Labels
 from selfreg.data.masks import read_mask
 from selfreg.data.pictures import Refused, load, opened, orientation, refusing
@@ -17,6 +17,8 @@ from selfreg.data.source import Pair, Source
 from selfreg.input_files import PICTURE_LIMIT, check_file
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# photometric interpretation of a TIFF to the number of its colours, where that is not 1: RGB, CMYK, YCbCr, CIE L*a*b*
+_SAMPLES = {2: 3, 5: 4, 6: 3, 8: 3}
 _STRIP = 2**24
 # a larger share of values outside the range means that the range is wrong
 _MOST_OUTSIDE = 0.9
@@ -86,7 +88,7 @@ def read_image(path: Path, image_format: ImageFormat = RGB, *, upright: bool = T
     if image_format.bands == 3 and image_format.value_range is None:
         return _read_rgb(path, upright)
     with refusing(path, "image"):
-        values = _with_bands(_values(path, image_format.bands, upright), image_format.bands)
+        values = _with_bands(_values(path, image_format.bands, upright), image_format.bands, path)
         if image_format.value_range is not None:
             return _scale(values, *image_format.value_range)
         if values.dtype != np.uint8:
@@ -181,16 +183,18 @@ def _read_rgb(path: Path, upright: bool) -> NDArray[np.uint8]:
 def _refuse_lost_bands(picture: ImageFile.ImageFile) -> None:
     """Refuse a TIFF of which RGB would be only a part: more bands than colours and alpha, or pages of one band."""
     samples = int(picture.tag_v2.get(277, 1))  # type: ignore[attr-defined]
-    if any(kind not in (1, 2) for kind in picture.tag_v2.get(338, ())):  # type: ignore[attr-defined]
+    kinds = picture.tag_v2.get(338, ())  # type: ignore[attr-defined]
+    extra = samples - _SAMPLES.get(picture.tag_v2.get(262), 1)  # type: ignore[attr-defined]
+    if extra > len(kinds) or any(kind not in (1, 2) for kind in kinds):
         raise Refused(f"image with {samples} bands: set data.bands: {samples}, or save it as RGB")
     pages = getattr(picture, "n_frames", 1)
-    if pages > 1 and picture.mode in ("L", "I;16"):
+    if pages > 1:
         size = picture.size
         picture.seek(1)
         alike = picture.size == size
         picture.seek(0)
         if alike:
-            raise Refused(f"image with {pages} pages of one band: set data.bands: {pages}, or save one page alone")
+            raise Refused(several_pages(pages, one_band=picture.mode in ("1", "L", "I;16")))
 
 
 def _eight_bits(picture: ImageFile.ImageFile, path: Path, upright: bool) -> NDArray[np.uint8]:
@@ -205,10 +209,11 @@ def _eight_bits(picture: ImageFile.ImageFile, path: Path, upright: bool) -> NDAr
 
 def _needs_range(values: NDArray[Any]) -> str:
     bits = 8 * values.dtype.itemsize
-    what = f"{bits} bits per channel, values {values.min()} to {values.max()}"
+    low, high = values.min(), values.max()
+    what = f"{bits} bits per channel, values {low} to {high}"
     return (
-        f"image with {what}: give the range of the whole data set, such as data.range: [0, {values.max()}], or save it "
-        "with 8 bits per channel"
+        f"image with {what}: give the range of the whole data set, such as data.range: [{min(0, low)}, {high}], "
+        "or save it with 8 bits per channel"
     )
 
 
@@ -226,15 +231,15 @@ def _values(path: Path, bands: int, upright: bool) -> NDArray[Any]:
         return read_values(picture, path, upright=upright)
 
 
-def _with_bands(values: NDArray[Any], bands: int) -> NDArray[Any]:
+def _with_bands(values: NDArray[Any], bands: int, path: Path) -> NDArray[Any]:
     found = values.shape[2]
-    if bands == 3 and found in (1, 2):
-        return np.repeat(values[..., :1], 3, axis=2)
-    if found in (2, 4) and found == bands + 1:  # transparency
-        return np.ascontiguousarray(values[..., :bands])
-    if found != bands:
-        raise Refused(f"image with {found} bands, data.bands is {bands}: set data.bands: {found}, or remove the image")
-    return values
+    if found in (2, 4) and found != bands and has_alpha(path):
+        values = np.ascontiguousarray(values[..., : found - 1])
+    if bands == 3 and values.shape[2] == 1:
+        return np.repeat(values, 3, axis=2)
+    if values.shape[2] == bands:
+        return values
+    raise Refused(f"image with {found} bands, data.bands is {bands}: set data.bands: {found}, or remove the image")
 
 
 def _scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from selfreg.data import Labels, Pair, Source, index_table, read_image, read_mask
+from selfreg.data.label_counts import label_fault
 from selfreg.evaluation import ImageResult, evaluate_image
 from selfreg.inference.predict import IMAGE_SUFFIXES, prediction_path
 from selfreg.workers import map_in_processes
@@ -104,8 +105,8 @@ def score_folder(
         description: What the progress bar says.
 
     Raises:
-        ValueError: Before anything is counted, if a prediction is missing; and for a prediction of another size than
-            its label or with a value that is no class.
+        ValueError: Before anything is counted, if a prediction is missing; for a prediction of another size than its
+            label or with a value that is no class; and if the labels can tell nothing (see `label_fault`).
     """
     missing = [image_id for image_id in source.ids if not prediction_path(folder, image_id).is_file()]
     if missing:
@@ -116,7 +117,21 @@ def score_folder(
     scored = map_in_processes(
         partial(_score_one, source, folder, class_names), range(len(source)), processes=processes, chunk_size=4
     )
-    return list(track(scored, description, total=len(source), console=Console(stderr=True), transient=True))
+    results = list(track(scored, description, total=len(source), console=Console(stderr=True), transient=True))
+    _refuse_misread_labels(source, results)
+    return results
+
+
+def _refuse_misread_labels(source: Source, results: Sequence[ImageResult]) -> None:
+    """Refuse labels that make every prediction right, such as binary masks whose objects are read as void."""
+    if np.count_nonzero(sum(result.pixels.labelled for result in results)) > 1:
+        return
+    # the results do not count void, so the labels are read again in this rare case
+    masks = (source.read(index).mask for index in range(len(source)))
+    pixels = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0)
+    fault = label_fault(pixels, source.labels, "the labels")
+    if fault is not None:
+        raise ValueError(fault)
 
 
 def _score_one(source: Source, folder: Path, class_names: Sequence[str] | None, index: int) -> ImageResult:
