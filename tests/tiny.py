@@ -12,7 +12,8 @@ from selfreg.cli import main
 from selfreg.config import parse_config
 from selfreg.data import Labels
 from selfreg.opening import build_from_config
-from selfreg.run import Run, RunInfo
+from selfreg.run import Run
+from selfreg.run_info import RunInfo
 
 TINY: dict[str, Any] = {
     "seed": 3,

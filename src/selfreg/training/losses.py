@@ -63,7 +63,10 @@ def plain_loss(
     if not isinstance(result, ExitOutputs):
         return own_loss(main_output(result), labels, **weighted)
     own = own_loss(result.class_maps[-1], labels, **weighted)
-    auxiliary = [segmentation_loss(class_map, labels, **weighted) for class_map in result.class_maps[:-1]]
+    auxiliary = [
+        segmentation_loss(class_map, labels, class_weights=class_weights, confidence=confidence)
+        for class_map in result.class_maps[:-1]
+    ]
     # empty sums keep unused parameters in the graph, as DDP wants it
     unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
     return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
