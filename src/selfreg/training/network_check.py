@@ -64,8 +64,9 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
     """
     network.train()
     crop = (channels, *config.data.crop_size)
+    batch = (min(images, 2), *crop)
     trial = _Trial(network, partial(_run_crops, num_classes=num_classes))
-    error = trial.error_at((min(images, 2), *crop))
+    error = trial.error_at(batch)
     if error is not None:
         what = f"{images} training crop{'s' if images > 1 else ''} of {_shown(config.data.crop_size)}"
         advice = "choose another data.crop_size or other network.options"
@@ -73,7 +74,7 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
             advice = "use a training.batch_size of 2 or more for each process"
         raise ValueError(f"{_named(config)} cannot run on {what}: {_reason(config, error)}; {advice}") from error
     network.eval()
-    _refuse_probabilities(config, network, crop)
+    _refuse_probabilities(config, network, batch)
     network.train()
 
 
@@ -141,7 +142,7 @@ def _run_image(network: nn.Module, image: Tensor, config: Config) -> None:
 @torch.no_grad()
 def _refuse_probabilities(config: Config, network: nn.Module, shape: tuple[int, ...]) -> None:
     with _unchanged(network):
-        output = main_output(network(torch.randn((1, *shape), device=_device(network)))).float()
+        output = main_output(network(torch.randn(shape, device=_device(network)))).float()
     if bool((output >= 0).all()) and bool(torch.allclose(output.sum(1), torch.ones(()).to(output), atol=1e-3)):
         raise ValueError(
             f"{_named(config)} gives probabilities, and the losses take logits; remove its activation "
