@@ -126,18 +126,26 @@ def test_losses_and_gradients_stay_finite(variant: Any, num_classes: int, scale:
         assert float(terms.segmentation.detach()) == 0
 
 
-@pytest.mark.parametrize("labels", ["void", "one class"])
-def test_a_data_set_of_nothing_but_void_or_one_class_trains(
-    tmp_path: Path, labels: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def write_masks_of(folder: Path, value: int) -> None:
+    for mask in (folder / "data" / "masks").rglob("*.png"):
+        Image.fromarray(np.full((64, 64), value, np.uint8)).save(mask)
+
+
+def test_a_data_set_of_nothing_but_one_class_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = folder_config(tmp_path)
-    for mask in (tmp_path / "data" / "masks").rglob("*.png"):
-        Image.fromarray(np.full((64, 64), 255 if labels == "void" else 1, np.uint8)).save(mask)
+    write_masks_of(tmp_path, 1)
     assert selfreg("train", config, "--out", tmp_path / "run", "--json") == 0
-    summary = json.loads(capsys.readouterr().out)
-    assert (summary["last_miou"] is None) == (labels == "void")
+    assert json.loads(capsys.readouterr().out)["last_miou"] is not None
     assert selfreg("evaluate", tmp_path / "run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["num_images"] == 2
+
+
+def test_a_data_set_of_nothing_but_void_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = folder_config(tmp_path)
+    write_masks_of(tmp_path, 255)
+    assert selfreg("train", config, "--out", tmp_path / "run", "--json") == 2
+    assert "training data: no pixel is labelled" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("size", [(33, 40), (70, 17)])
