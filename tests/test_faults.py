@@ -198,7 +198,7 @@ def test_a_loading_process_that_dies_ends_training_and_the_last_state_stays(
     assert last_epoch(Run(tmp_path / "run")) >= 0
 
 
-def test_a_second_training_or_study_in_a_folder_is_refused(
+def test_a_second_training_in_a_folder_is_refused(
     run: Run, cut_off: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = run.checkpoint_path.read_bytes()
@@ -210,9 +210,6 @@ def test_a_second_training_or_study_in_a_folder_is_refused(
     with locked(tmp_path / "new", "training"):
         assert selfreg("train", cut_off / "tiny.yaml", "--out", tmp_path / "new") == 2
     assert "another process is training here" in only_line(capsys)
-    with locked(tmp_path / "study", "running a study"):
-        assert selfreg("study", cut_off / "tiny.yaml", "--out", tmp_path / "study", "--arms", "base,full") == 2
-    assert "another process is running a study here" in only_line(capsys)
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_taken_for_nothing(run: Run, cut_off: Path) -> None:

@@ -116,7 +116,6 @@ RIGHT: dict[str, bytes] = {
     "TIFF": TIFF,
     "CMYK TIFF": saved(RGB.convert("CMYK"), "TIFF"),
     "TIFF with alpha": saved(with_alpha("RGBA"), "TIFF"),
-    "TIFF of two pages": saved(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(90)]),
     "compressed TIFF": saved(RGB, "TIFF", compression="tiff_lzw"),
     "WebP": WEBP,
     "WebP with alpha": saved(with_alpha("RGBA"), "WEBP", lossless=True),

@@ -50,7 +50,7 @@ def check_data(
     Raises:
         ValueError: If the kind or an option is unknown, or no split is found.
 
-    Example:
+    Examples:
         >>> from selfreg.checking import check_data
         >>> report = check_data("scenes", None, ["train", "val"], length=4, evaluation_length=2, size=(64, 96))
         >>> report.errors

@@ -56,7 +56,7 @@ class DataConfig(Section):
                     "values in 0..1"
                 )
             if values is not None and len(values) != self.bands:
-                raise ValueError(f"data.{name} has {len(values)} numbers; give {self.bands}, one per band (data.bands)")
+                raise ValueError(f"data.{name} has {len(values)} numbers: give {self.bands}, one per band (data.bands)")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"range {self.range} must be (lowest, highest) with lowest < highest")
         if self.shown_bands is not None and not all(0 <= band < self.bands for band in self.shown_bands):

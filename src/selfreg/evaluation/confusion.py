@@ -27,7 +27,7 @@ class ConfusionMatrix(Metric):
     Raises:
         ValueError: If `ignore_index` is in 0..K-1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from selfreg.evaluation import ConfusionMatrix
         >>> metric = ConfusionMatrix(num_classes=2)

@@ -30,7 +30,7 @@ class FailureRates(Metric):
         seed: Seed of the resamples.
         **kwargs: Options of `torchmetrics.Metric`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from selfreg.evaluation import FailureRates
         >>> label = torch.zeros(1, 64, 64, dtype=torch.int64)

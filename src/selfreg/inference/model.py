@@ -29,7 +29,7 @@ class Model:
         run: The run that it comes from, or None for an ONNX file.
         image_format: Bands and range of the images.
 
-    Example:
+    Examples:
         >>> model = selfreg.load("runs/camvid")                     # doctest: +SKIP
         >>> mask = model.predict("photo.jpg")                       # doctest: +SKIP
         >>> model.class_names[mask[100, 200]]                       # doctest: +SKIP

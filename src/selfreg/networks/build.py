@@ -90,7 +90,7 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
     Raises ValueError for an unknown spec (naming near ones), for options that the network refuses, and for weights
     that do not fit.
 
-    Example:
+    Examples:
         >>> import selfreg, torch
         >>> network = selfreg.build_network("deeplab_v2/resnet18", num_classes=4, output_stride=16)
         >>> network.eval()(torch.zeros(1, 3, 64, 96)).shape

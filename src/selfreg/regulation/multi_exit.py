@@ -42,7 +42,7 @@ class MultiExit(nn.Module):
         ValueError: If a tap does not exist, the taps are listed deep before shallow, the network has another number of
             classes or carries exits already, or the exits are unknown or do not fit their width.
 
-    Example:
+    Examples:
         >>> import selfreg, torch
         >>> network = selfreg.build_network("timm:resnet10t", num_classes=3)
         >>> model = selfreg.MultiExit(network, num_classes=3, taps=["backbone.layer1", "backbone.layer3"])

@@ -91,7 +91,7 @@ class SelfRegulation(MethodOptions):
     Raises:
         ValueError: If an option is unknown or out of range.
 
-    Example:
+    Examples:
         >>> import selfreg, torch
         >>> network = selfreg.build_network("timm:resnet10t", num_classes=3)
         >>> model = selfreg.MultiExit(network, num_classes=3).train()

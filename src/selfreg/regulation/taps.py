@@ -67,7 +67,7 @@ def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, name
         ValueError: If a name does not exist (similar names are suggested) or is given twice, a module returns no
             feature map, or the network refuses the noise image.
 
-    Example:
+    Examples:
         >>> import selfreg
         >>> network = selfreg.build_network("timm:resnet10t", num_classes=3)
         >>> print(selfreg.find_taps(network, image_size=(64, 96)))
