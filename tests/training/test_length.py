@@ -47,7 +47,8 @@ def test_early_stopping_ends_after_so_many_validations_without_a_better_miou(
         return {**compute(self), "miou": torch.tensor(next(scores))}
 
     monkeypatch.setattr(ConfusionMatrix, "compute", scripted)
-    config = load_config(write_config(tmp_path, training={"early_stopping": 2, "epochs": 30}))
+    # the arm without exits, each of which would take a number too
+    config = load_config(write_config(tmp_path, method={"arm": "base"}, training={"early_stopping": 2, "epochs": 30}))
     run = train(config, tmp_path / "run", progress_bar=False)
     summary = run.summary()
     assert summary is not None
