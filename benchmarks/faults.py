@@ -40,6 +40,7 @@ import selfreg.study.study
 import selfreg.training.fit
 import selfreg.weak.pipeline  # noqa: F401
 from selfreg.cli import main as main_of_selfreg
+from tagged_photographs import write_tagged_photographs
 
 CONFIG: dict[str, Any] = {
     "seed": 3,
@@ -70,7 +71,6 @@ WEAK: dict[str, Any] = {
     "cam": {"scales": [1.0]},
     "refinement": [{"name": "pamr", "options": {"iterations": 2, "dilations": [1, 2]}}],
 }
-TAGS = ("background", "red", "green", "blue")
 
 # CONFIG, WEAK, RUN (a trained run) and PHOTOS are made beforehand; a command may write into OUT alone. {OUT} stands for
 # a run of its own, a copy of RUN, where a command writes into a run that is there already.
@@ -114,27 +114,15 @@ class Place:
         self.folder = folder
         self.names = {name: folder / name.lower() for name in ("RUN", "PHOTOS")}
         self.names |= {name: folder / f"{name.lower()}.yaml" for name in ("CONFIG", "WEAK")}
-        self.write_tagged(folder / "tagged")
+        tagged = write_tagged_photographs(folder / "tagged")
+        weak = {**WEAK, "data": {**WEAK["data"], "root": str(tagged)}}
+        self.names["WEAK"].write_text(yaml.safe_dump(weak), encoding="utf-8")
         self.names["CONFIG"].write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
         self.names["PHOTOS"].mkdir()
         generator = np.random.default_rng(0)
         for number in range(12):
             pixels = generator.integers(0, 255, (96, 128, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(self.names["PHOTOS"] / f"photo{number}.png")
-
-    def write_tagged(self, root: Path) -> None:
-        """Photographs with image-level tags, and the configuration that names them."""
-        (root / "images" / "train").mkdir(parents=True)
-        generator, tags = np.random.default_rng(1), {}
-        for number in range(6):
-            pixels = generator.integers(110, 150, (64, 96, 3), dtype=np.uint8)
-            pixels[16:48, 24:56, number % 3] = 230
-            Image.fromarray(pixels).save(root / "images" / "train" / f"photo{number}.png")
-            tags[f"photo{number}"] = [TAGS[1 + number % 3]]
-        content = {"classes": TAGS, "void": 255, "image_labels": tags}
-        (root / "labels.json").write_text(json.dumps(content), encoding="utf-8")
-        config = {**WEAK, "data": {**WEAK["data"], "root": str(root)}}
-        self.names["WEAK"].write_text(yaml.safe_dump(config), encoding="utf-8")
 
     def command(self, name: str, out: Path) -> list[str]:
         """The command line, and OUT as the command expects it."""

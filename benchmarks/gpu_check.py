@@ -33,6 +33,7 @@ from PIL import Image
 
 from selfreg.cli import main as main_of_selfreg
 from selfreg.run import Run
+from tagged_photographs import write_tagged_photographs
 
 LOSS_TOLERANCE = 0.01
 """Relative difference of losses: convolutions on a GPU round to TF32."""
@@ -40,7 +41,6 @@ MIOU_TOLERANCE = 0.005
 AGREEMENT = 0.99
 """Share of pixels that have the same class."""
 KILL_SECONDS = 300
-TAGS = ("background", "red", "green", "blue")
 
 
 def configuration(*, tiny: bool) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Checks:
 
     def pseudo(self) -> str:
         """Pseudo masks of photographs with a patch of one colour each."""
-        root = write_tagged(self.folder / "tagged")
+        root = write_tagged_photographs(self.folder / "tagged")
         content = {**self.content, "data": {"kind": "folder", "root": str(root), "crop_size": [64, 64]}}
         config = self.folder / "weak.yaml"
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -228,20 +228,6 @@ def agreement(first: Path, second: Path) -> float:
     """Share of pixels at which two index PNGs are equal."""
     with Image.open(first) as one, Image.open(second) as other:
         return float((np.asarray(one) == np.asarray(other)).mean())
-
-
-def write_tagged(root: Path) -> Path:
-    """Write photographs with image-level tags; returns the root of the data set."""
-    (root / "images" / "train").mkdir(parents=True)
-    generator, tags = np.random.default_rng(1), {}
-    for number in range(6):
-        pixels = generator.integers(110, 150, (64, 96, 3), dtype=np.uint8)
-        pixels[16:48, 24:56, number % 3] = 230
-        Image.fromarray(pixels).save(root / "images" / "train" / f"photo{number}.png")
-        tags[f"photo{number}"] = [TAGS[1 + number % 3]]
-    content = {"classes": TAGS, "void": 255, "image_labels": tags}
-    (root / "labels.json").write_text(json.dumps(content), encoding="utf-8")
-    return root
 
 
 def main() -> None:
