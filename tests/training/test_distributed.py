@@ -183,7 +183,7 @@ def test_processes_share_each_batch_and_each_validation_image_once(tmp_path: Pat
     joint = [torch.cat([batch["image"] for batch in batches]) for batches in zip(*shares, strict=True)]
     assert all(torch.equal(first, second) for first, second in zip(whole, joint, strict=True))
     validation = [validation_loader(config, source, info, rank=rank, world_size=5) for rank in range(5)]
-    seen = [int(index) for loader in validation for batch in loader for index in batch["index"]]
+    seen = [int(index) for loader in validation for (batch,) in loader for index in batch["index"]]
     assert sorted(seen) == list(range(12))
 
 

@@ -96,9 +96,9 @@ def test_averaged_weights_are_validated_saved_and_resumed(tmp_path: Path, monkey
 
     validate = SegmentationTask.validation_step
 
-    def watched(self: SegmentationTask, batch: dict[str, torch.Tensor], index: int) -> None:
+    def watched(self: SegmentationTask, batches: list[dict[str, torch.Tensor]], index: int) -> None:
         validated.append(state(self))
-        validate(self, batch, index)
+        validate(self, batches, index)
 
     with monkeypatch.context() as patch:
         patch.setattr(SegmentationTask, "on_train_batch_end", lambda self, *_: steps.append(state(self)))

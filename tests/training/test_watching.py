@@ -44,12 +44,12 @@ def test_every_exit_is_predicted_as_it_would_be_alone(options: dict[str, Any]) -
     options = {"mean": (0.0,), "std": (1.0,), "device": None, **options}
     predictors = ExitPredictors(model, **options)
     for _ in range(2):
-        image = torch.randn(1, 3, 150, 170)
-        assert torch.equal(predictors.own.class_map(image), Predictor(model.network, **options).class_map(image))
-        found = [predictor.class_map(image) for predictor in predictors.of_exits()]
+        image = torch.randn(2, 3, 150, 170)
+        assert torch.equal(predictors.own.class_maps(image), Predictor(model.network, **options).class_maps(image))
+        found = [predictor.class_maps(image) for predictor in predictors.of_exits()]
         assert len(found) == 2
         for index, class_map in enumerate(found):
-            assert torch.equal(class_map, Predictor(OneExit(model, index), **options).class_map(image))
+            assert torch.equal(class_map, Predictor(OneExit(model, index), **options).class_maps(image))
 
 
 @pytest.fixture(scope="module")

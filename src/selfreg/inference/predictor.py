@@ -40,7 +40,7 @@ class Predictor:
             the tile) that is cut off afterwards. A network that looks no further than the margin gives the same map as
             for the whole image.
         device: Where the network computes; it is moved there and set to eval mode. With None it is left as it is, and
-            `class_map` predicts images on the network's own device.
+            `class_maps` predicts images on the network's own device.
 
     Raises:
         ValueError: If a tile is smaller than 128 pixels, or a scale is not positive.
@@ -115,13 +115,13 @@ class Predictor:
         return classes, probabilities
 
     @torch.inference_mode()
-    def class_map(self, image: Tensor) -> Tensor:
-        """The class map (H, W) uint8 of one normalised image (1, 3, H, W), on its device."""
-        height, width = image.shape[-2:]
-        result = torch.empty((height, width), dtype=torch.uint8, device=image.device)
+    def class_maps(self, images: Tensor) -> Tensor:
+        """The class maps (N, H, W) uint8 of normalised images (N, C, H, W), on their device."""
+        batch, _, height, width = images.shape
+        result = torch.empty((batch, height, width), dtype=torch.uint8, device=images.device)
         for window in self._windows(height, width):
-            scores = self._scores(image[(slice(None), slice(None), *window.outer)], self._zoom(height, width))
-            result[window.target] = scores.argmax(1)[0][window.inner].to(torch.uint8)
+            scores = self._scores(images[(..., *window.outer)], self._zoom(height, width))
+            result[(slice(None), *window.target)] = scores.argmax(1)[(slice(None), *window.inner)].to(torch.uint8)
         return result
 
     @property
@@ -149,7 +149,7 @@ class Predictor:
         return (pixels.float() / full_scale(image) - self.mean) / self.std
 
     def _scores(self, image: Tensor, zoom: float) -> Tensor:
-        """Logits (1, K, H, W) of a normalised image; with several views, the mean of their probabilities."""
+        """Logits (N, K, H, W) of normalised images; with several views, the mean of their probabilities."""
         size = (image.shape[-2], image.shape[-1])
         views = product((scale * zoom for scale in self.scales), (False, True) if self.flip else (False,))
         total: Tensor | None = None

@@ -1,11 +1,13 @@
 """The two loaders of a run: augmented crops to train on, whole images to validate on."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from selfreg.config import Config
 from selfreg.data import IGNORE_INDEX, EvaluationSet, SeededSampler, Source, TrainingSet
@@ -97,7 +99,10 @@ def training_loader(
 def validation_loader(
     config: Config, source: Source, info: RunInfo, *, rank: int = 0, world_size: int = 1
 ) -> DataLoader[dict[str, Any]]:
-    """Whole images one by one, since their sizes may differ and padding would change the numbers.
+    """Whole images, in lists of batches of one size each, since padding would change the numbers.
+
+    On a CPU an image is a batch. On a GPU, which a single small image leaves idle, a batch holds at most the images and
+    the pixels of a batch of training, so that it fits into memory where training does.
 
     Each image falls to one process; none is repeated. Raises ValueError where there are fewer images than processes.
     """
@@ -106,10 +111,29 @@ def validation_loader(
     # in their own size: `data.short_side` is applied where they are predicted
     images = EvaluationSet(source, info.mean, info.std)
     share = Subset(images, range(rank, len(images), world_size))
-    return DataLoader(share, batch_size=1, **_feeding(config))
+    together = max(1, config.training.batch_size // world_size) if _on_gpu(config) else 1
+    collate = partial(batches_of_one_size, most_pixels=together * math.prod(config.data.crop_size))
+    return DataLoader(share, batch_size=together, collate_fn=collate, **_feeding(config))
+
+
+def batches_of_one_size(samples: Sequence[dict[str, Any]], most_pixels: int) -> list[dict[str, Any]]:
+    """Collate consecutive samples of one size, in batches of one image or of at most `most_pixels` pixels."""
+    batches: list[list[dict[str, Any]]] = []
+    for sample in samples:
+        size = sample["image"].shape[-2:]
+        last = batches[-1] if batches else []
+        if last and last[0]["image"].shape[-2:] == size and (len(last) + 1) * size.numel() <= most_pixels:
+            last.append(sample)
+        else:
+            batches.append([sample])
+    return [default_collate(batch) for batch in batches]
+
+
+def _on_gpu(config: Config) -> bool:
+    return config.training.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def _feeding(config: Config) -> dict[str, Any]:
     """Workers that outlive an epoch, and pinned memory, from which Lightning copies to a GPU without waiting."""
-    workers, on_gpu = config.training.workers, config.training.accelerator != "cpu" and torch.cuda.is_available()
-    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": on_gpu}
+    workers = config.training.workers
+    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": _on_gpu(config)}

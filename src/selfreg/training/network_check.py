@@ -136,7 +136,7 @@ def _run_crops(network: nn.Module, images: Tensor, num_classes: int) -> None:
 def _run_image(network: nn.Module, image: Tensor, config: Config) -> None:
     settings, short_side = config.validation.model_dump(), config.data.short_side
     # noise needs no normalisation
-    Predictor(network, (0.0,), (1.0,), short_side=short_side, device=None, **settings).class_map(image)
+    Predictor(network, (0.0,), (1.0,), short_side=short_side, device=None, **settings).class_maps(image)
 
 
 @torch.no_grad()

@@ -260,8 +260,8 @@ class SegmentationTask(L.LightningModule):
         """Take the count up."""
         self.skipped_batches = checkpoint.get("skipped_batches", 0)
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
-        """Add one image to the confusion matrix, predicted as `selfreg evaluate` does, at its own resolution."""
+    def validation_step(self, batches: list[dict[str, Tensor]], batch_index: int) -> None:  # noqa: ARG002
+        """Add images to the confusion matrix, predicted as `selfreg evaluate` does, at their own resolution."""
         settings, short_side = self.config.validation.model_dump(), self.config.data.short_side
         # the images are normalised already
         options = {"mean": (0.0,), "std": (1.0,), "short_side": short_side, "device": None, **settings}
@@ -269,10 +269,10 @@ class SegmentationTask(L.LightningModule):
         if self.regulated and isinstance(self.model, MultiExit):
             predictors = ExitPredictors(self.model, **options)
         predictor = Predictor(self.network, **options) if predictors is None else predictors.own
-        for image, mask in zip(batch["image"], batch["mask"], strict=True):
-            self.confusion.update(predictor.class_map(image.unsqueeze(0)), mask)
+        for batch in batches:
+            self.confusion.update(predictor.class_maps(batch["image"]), batch["mask"])
             if predictors is not None:
-                self.exit_scores.update(predictors, image, mask)
+                self.exit_scores.update(predictors, batch["image"], batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and pixel accuracy of the whole split."""

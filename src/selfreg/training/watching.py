@@ -43,10 +43,10 @@ class ExitScores(nn.Module):
         super().__init__()
         self.confusions = nn.ModuleList(ConfusionMatrix(num_classes) for _ in range(num_exits))
 
-    def update(self, predictors: "ExitPredictors", image: Tensor, mask: Tensor) -> None:
-        """Add one image, (3, H, W) normalised, with its mask (H, W), just predicted through `predictors.own`."""
+    def update(self, predictors: "ExitPredictors", images: Tensor, masks: Tensor) -> None:
+        """Add normalised images (N, C, H, W) with masks (N, H, W), just predicted through `predictors.own`."""
         for confusion, predictor in zip(self.confusions, predictors.of_exits(), strict=True):
-            confusion.update(predictor.class_map(image.unsqueeze(0)), mask)  # type: ignore[operator]
+            confusion.update(predictor.class_maps(images), masks)  # type: ignore[operator]
 
     def compute(self) -> dict[str, Tensor]:
         """`val/miou_exit_1` and so on, and forget the split."""
@@ -71,7 +71,7 @@ class ExitPredictors:
         self.own = Predictor(self._recording, **options)
 
     def of_exits(self) -> Iterator[Predictor]:
-        """Predictors of the exits, shallow to deep, for the image that `own` has predicted last."""
+        """Predictors of the exits, shallow to deep, for the images that `own` has predicted last."""
         passes = self._recording.passes
         for index in range(len(passes[0])):
             yield Predictor(_Replay([class_maps[index] for class_maps in passes]), **self._options)
