@@ -1,9 +1,10 @@
 """Taps by name, by declaration and by dry run; what is said of names that do not exist."""
 
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regulation.small import Small, block
@@ -190,3 +191,57 @@ def test_a_class_map_that_is_changed_on_its_way_out_is_not_taken_for_it() -> Non
     nearest = nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2))
     assert find_own_map(nearest, 3, (32, 32)) is None
     assert find_own_map(nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1)), 3, (32, 32)) is None
+
+
+def test_a_convolution_without_padding_keeps_the_stride_of_the_network() -> None:
+    """Each of the three loses a row and a column more than the stride takes."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 5), nn.Conv2d(4, 6, 3, 2), nn.Conv2d(6, 6, 5), nn.Conv2d(6, 8, 3, 2)
+    )
+    assert [tap.stride for tap in find_taps(network, names=("0", "2", "4"))] == [2, 4, 8]
+
+
+def test_a_network_of_one_size_is_run_at_it_first() -> None:
+    class OneSize(nn.Module):
+        """It resizes what it gets, so that a size of its own choosing is the only one at which tokens tell a grid."""
+
+        pretrained_cfg: ClassVar = {"input_size": (3, 64, 64), "fixed_input_size": True}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+            self.embed = nn.Conv2d(3, 8, 16, 16)
+            self.head = nn.Conv2d(8, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            grid = self.embed(F.interpolate(images, size=(64, 64)))
+            tokens = grid.flatten(2).transpose(1, 2)
+            for layer in self.blocks:
+                tokens = layer(tokens)
+            return F.interpolate(self.head(tokens.transpose(1, 2).unflatten(2, (4, 4))), size=images.shape[2:])
+
+    assert [tap.stride for tap in find_taps(OneSize())] == [16] * 4
+
+
+def test_a_refused_dry_run_names_the_size_that_the_network_declares() -> None:
+    class Refusing(nn.Module):
+        img_size = (48, 48)
+
+        def forward(self, _images: Tensor) -> Tensor:
+            raise RuntimeError("not on a Sunday")
+
+    with pytest.raises(ValueError, match=r"48 x 48: not on a Sunday.*the network declares image_size=\(48, 48\)"):
+        find_taps(Refusing())
+
+
+def test_a_first_convolution_that_does_not_run_first_does_not_decide_the_bands() -> None:
+    class Stem(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.later = nn.Conv2d(6, 8, 3, 2, 1)
+            self.stem = nn.Conv2d(3, 6, 3, 2, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return cast(Tensor, self.later(self.stem(images)))
+
+    assert [tap.stride for tap in find_taps(Stem(), names=("stem", "later"))] == [2, 4]

@@ -22,8 +22,11 @@ def choose_stages(network: nn.Module, image_size: tuple[int, int]) -> list[Tap]:
     """
     modules = dict(network.named_modules())
     seen, result = observe(network, [name for name in modules if name], image_size)
-    for proposal in (*_proposals(modules), None):
-        taps = _select(_before_decoder(seen, result) if proposal is None else _proposed(seen, proposal))
+    num_classes = main_output(result).shape[1]
+    candidates = [_proposed(seen, proposal) for proposal in _proposals(modules)]
+    candidates += [_before_decoder(seen, num_classes, powers=True), _before_decoder(seen, num_classes, powers=False)]
+    for candidate in candidates:
+        taps = _select(candidate)
         if len(taps) > 1:
             return taps
     raise ValueError(
@@ -78,12 +81,14 @@ def _proposed(seen: list[Tap], proposal: list[str]) -> list[Tap]:
     return taps
 
 
-def _before_decoder(seen: list[Tap], result: Any) -> list[Tap]:
-    """Cut the order of execution where resolution comes back: a decoder or pyramid follows. Class maps are left out."""
-    num_classes = main_output(result).shape[1]
+def _before_decoder(seen: list[Tap], num_classes: int, *, powers: bool) -> list[Tap]:
+    """Cut the order of execution where resolution comes back: a decoder or pyramid follows. Class maps are left out.
+
+    With `powers`, strides that are no power of two are left out, too: most of them come from pooling to a fixed grid.
+    """
     kept: list[Tap] = []
     for tap in seen:
-        if tap.stride & (tap.stride - 1) or tap.channels == num_classes:
+        if (powers and tap.stride & (tap.stride - 1)) or tap.channels == num_classes:
             continue
         if kept and tap.stride < kept[-1].stride:
             break

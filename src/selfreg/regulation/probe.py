@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from selfreg.messages import one_line
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.tap import Tap
 
-MAX_STRIDE = 32
+MAX_STRIDE = 64
+MAX_TOKEN_STRIDE = 32
 MAX_PREFIX_TOKENS = 8
+MAX_LOST_CELLS = 8
+"""At most so many rows and columns does a feature map lack where convolutions are not padded."""
 
 
 def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> tuple[list[Tap], Any]:
@@ -25,7 +29,8 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
         network: Any segmentation network; it is left as it was.
         names: Modules to look at.
         image_size: (height, width) in pixels. A square one is widened first: on a square an output (N, 128, 128, 128)
-            could be NCHW as well as NHWC. Sizes that the network itself declares come last.
+            could be NCHW as well as NHWC. A size that the network declares as the only one comes before it, other
+            sizes that it declares come after it.
 
     Returns:
         The descriptions in order of execution, and what the network returned.
@@ -104,22 +109,22 @@ def _run_at_some_size(
     record: Callable[[str, Any], None],
     forget: Callable[[], None],
 ) -> tuple[tuple[int, int], Any]:
-    height, width = image_size
-    sizes = [(height, width + 64)] if height == width else []
-    sizes += [image_size, *_declared_sizes(network)]
-    errors = []
-    for size in sizes:
+    errors: list[str] = []
+    for channels, size in product(_input_channels(network), _sizes(network, image_size)):
         forget()
         try:
-            return size, _dry_run(network, names, size, record)
+            return size, _dry_run(network, names, (channels, *size), record)
         except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
             errors.append(f"{size[0]} x {size[1]}: {one_line(error, first=True)}")
-    tried = "; ".join(errors)
-    raise ValueError(f"{type(network).__name__} refuses the dry run ({tried}): give an image_size that it accepts")
+    declared = ", ".join(f"({height}, {width})" for height, width in _declared_sizes(network))
+    advice = f"; the network declares image_size={declared}" if declared else ""
+    tried = "; ".join(dict.fromkeys(errors))
+    kind = type(network).__name__
+    raise ValueError(f"{kind} refuses the dry run ({tried}): give an image_size that it accepts{advice}")
 
 
 def _dry_run(
-    network: nn.Module, names: list[str], image_size: tuple[int, int], record: Callable[[str, Any], None]
+    network: nn.Module, names: list[str], shape: tuple[int, int, int], record: Callable[[str, Any], None]
 ) -> Any:
     """Run once in eval mode without gradient, reporting the named modules' outputs; leave the network as it was."""
 
@@ -135,7 +140,7 @@ def _dry_run(
     try:
         network.eval()
         with torch.no_grad():
-            return network(_noise_image(network, image_size))
+            return network(_noise_image(network, shape))
     finally:
         for handle in handles:
             handle.remove()
@@ -143,26 +148,54 @@ def _dry_run(
             module.training = mode
 
 
-def _noise_image(network: nn.Module, image_size: tuple[int, int]) -> Tensor:
-    convolution = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if convolution is None else convolution.in_channels
+def _noise_image(network: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     parameter = next(network.parameters(), torch.empty(0))
     dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
-    noise = torch.randn(1, channels, *image_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     return noise.to(device=parameter.device, dtype=dtype)
 
 
+def _input_channels(network: nn.Module) -> list[int]:
+    """Channels to try: those of the first convolution, which need not be the first one that runs, and 3."""
+    convolution = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return [3] if convolution is None else list(dict.fromkeys([convolution.in_channels, 3]))
+
+
+def _sizes(network: nn.Module, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Sizes of the noise image, in the order in which they are tried."""
+    height, width = image_size
+    given = [(height, width + 64), image_size] if height == width else [image_size]
+    declared = _declared_sizes(network)
+    sizes = [*declared, *given] if _has_fixed_size(network) else [*given, *declared]
+    return list(dict.fromkeys(sizes))
+
+
+def _has_fixed_size(network: nn.Module) -> bool:
+    """Whether a timm model declares its size as the only one that it takes."""
+    strict = [module.strict_img_size for module in network.modules() if hasattr(module, "strict_img_size")]
+    if strict:
+        return any(strict)
+    return any(config.get("fixed_input_size") for config in _timm_configs(network))
+
+
+def _timm_configs(network: nn.Module) -> list[Mapping[str, Any]]:
+    """What timm's models know of themselves (`pretrained_cfg`)."""
+    found = (getattr(module, "pretrained_cfg", None) for module in network.modules())
+    return [config for config in found if isinstance(config, Mapping)]
+
+
 def _declared_sizes(network: nn.Module) -> list[tuple[int, int]]:
-    """Image sizes that the network or its patch embedding declares (vision transformers of one size)."""
-    sizes: list[tuple[int, int]] = []
-    candidates = [getattr(getattr(network, "config", None), "image_size", None)]
+    """Image sizes that the network, its patch embedding or its timm model declares."""
+    candidates = [getattr(getattr(module, "config", None), "image_size", None) for module in network.modules()]
     candidates += [getattr(module, "img_size", None) for module in network.modules()]
+    candidates += [tuple(config.get("input_size", ()))[1:] for config in _timm_configs(network)]
+    sizes: list[tuple[int, int]] = []
     for size in candidates:
         if isinstance(size, int):
             size = (size, size)
-        if isinstance(size, (tuple, list)) and len(size) == 2 and tuple(size) not in sizes:
+        if isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, int) for side in size):
             sizes.append((int(size[0]), int(size[1])))
-    return sizes
+    return list(dict.fromkeys(sizes))
 
 
 def _flatten(name: str, output: Any) -> Iterable[tuple[str, Tensor]]:
@@ -193,13 +226,27 @@ def _describe(name: str, shape: tuple[int, ...], image_size: tuple[int, int]) ->
 def _stride(grid: tuple[int, ...], image_size: tuple[int, int]) -> int | None:
     stride = max(1, round(image_size[0] / grid[0]))
     fits = all(abs(size / stride - cells) <= 1 for size, cells in zip(image_size, grid, strict=True))
-    return stride if fits and stride <= MAX_STRIDE else None
+    if not fits or stride & (stride - 1):
+        stride = _unpadded_stride(grid, image_size) or (stride if fits else MAX_STRIDE + 1)
+    return stride if stride <= MAX_STRIDE else None
+
+
+def _unpadded_stride(grid: tuple[int, ...], image_size: tuple[int, int]) -> int | None:
+    """The stride of a map that lacks as many rows as columns, since convolutions before it are not padded."""
+    if image_size[0] == image_size[1]:  # any square map lacks as many rows as columns
+        return None
+    for stride in (2, 4, 8, 16, 32):
+        lost = [size / stride - cells for size, cells in zip(image_size, grid, strict=True)]
+        most = min(MAX_LOST_CELLS, min(image_size) / stride / 2)
+        if all(0 < cells <= most for cells in lost) and abs(lost[0] - lost[1]) <= 1:
+            return stride
+    return None
 
 
 def _describe_tokens(name: str, shape: tuple[int, ...], image_size: tuple[int, int]) -> Tap | None:
     """The stride at which the tokens fill the grid with the fewest to spare; one that divides the image comes first."""
     found = []
-    for stride in range(2, MAX_STRIDE + 1):
+    for stride in range(2, MAX_TOKEN_STRIDE + 1):
         prefix = shape[1] - (image_size[0] // stride) * (image_size[1] // stride)
         divides = image_size[0] % stride == 0 and image_size[1] % stride == 0
         if 0 <= prefix <= MAX_PREFIX_TOKENS:
