@@ -78,5 +78,11 @@ def build_from_config(config: Config, num_classes: int, *, pretrained: bool = Tr
     """
     torch.manual_seed(config.seed)
     weights = config.network.pretrained if pretrained else False
-    network = build_network(config.network.name, num_classes, pretrained=weights, **config.network.options)
+    network = build_network(
+        config.network.name,
+        num_classes,
+        pretrained=weights,
+        image_size=config.data.crop_size,
+        **config.network.options,
+    )
     return network if config.data.bands == 3 else adapt_input(network, config.data.bands)

@@ -261,3 +261,40 @@ class TestPyramidNetwork:
             assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 64, 96)
         assert [tuple(f.shape[1:2]) for f in seen] == [(c,) for c in network.backbone.feature_info.channels()]
         assert all(abs(f.shape[3] / f.shape[2] - 96 / 64) < 1e-6 for f in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size"), [("vit_tiny_patch16_224", None), ("swin_tiny_patch4_window7_224", None), ("test_vit", None)]
+)
+def test_a_timm_backbone_of_one_size_takes_any_size_where_timm_offers_it(name: str, image_size: None) -> None:
+    with torch.device("meta"):
+        network = build_network(f"timm:{name}", NUM_CLASSES, image_size=image_size).eval()
+        assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 64, 96)
+        assert network(torch.zeros(1, 3, 96, 160)).shape == (1, NUM_CLASSES, 96, 160)
+
+
+def test_a_timm_backbone_that_stays_at_one_size_is_built_for_the_crop() -> None:
+    with torch.device("meta"):
+        network = build_network("timm:hiera_tiny_224", NUM_CLASSES, image_size=(64, 96)).eval()
+        assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 64, 96)
+
+
+def test_the_size_that_an_option_names_goes_before_that_of_the_crop() -> None:
+    with torch.device("meta"):
+        network = build_network("timm:hiera_tiny_224", NUM_CLASSES, image_size=(64, 96), img_size=(96, 96)).eval()
+        assert network(torch.zeros(1, 3, 96, 96)).shape == (1, NUM_CLASSES, 96, 96)
+
+
+def test_patches_of_14_pixels_take_sides_that_are_no_multiples_of_14() -> None:
+    with torch.device("meta"):
+        network = build_network("timm:eva02_tiny_patch14_224", NUM_CLASSES).eval()
+        assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 64, 96)
+
+
+def test_a_plain_vision_transformer_gets_a_pyramid_of_four_levels() -> None:
+    network = build_network("timm:test_vit", NUM_CLASSES, width=8)
+    assert isinstance(network, PyramidNetwork)
+    assert network.plain is not None
+    levels = network.plain([torch.zeros(1, 64, 4, 6)] * 4)
+    assert [level.shape[2:] for level in levels] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert len(network.taps) == 4

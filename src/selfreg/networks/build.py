@@ -16,6 +16,7 @@ from selfreg.networks.deeplab_v2 import DeepLabV2
 from selfreg.networks.hrnet import HRNetV2
 from selfreg.networks.huggingface import NAMES as HUGGINGFACE_NAMES
 from selfreg.networks.huggingface import build_huggingface
+from selfreg.networks.image_size import size_options
 from selfreg.networks.ocrnet import OCRNet
 from selfreg.networks.options import (
     check_options,
@@ -68,7 +69,14 @@ IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TENSORFLOW = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False, **options: Any) -> nn.Module:
+def build_network(
+    spec: str,
+    num_classes: int,
+    *,
+    pretrained: bool | str = False,
+    image_size: tuple[int, int] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Build a segmentation network from a line of text.
 
     `spec` is one of
@@ -86,6 +94,8 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
     `options` go to the network's constructor; `output_stride` is understood for smp too (`encoder_output_stride`). For
     networks of the libraries and of this package they are known names with plain values (`selfreg.networks.options`).
     Unless `pretrained` is True no connection is made.
+    `image_size` is the (height, width) of training crops in pixels: a "timm:" backbone that takes one size is built for
+    it. One that can take any size is built to do so without it, too.
 
     Raises ValueError for an unknown spec (naming near ones), for options that the network refuses, and for weights
     that do not fit.
@@ -105,6 +115,9 @@ def build_network(spec: str, num_classes: int, *, pretrained: bool | str = False
         )
     if not runs_own_code(spec):
         refuse_loading_options(spec, options)
+    backbone = spec.removeprefix("timm:")
+    if backbone != spec and timm.is_model(backbone.partition(".")[0]):
+        options = {**size_options(backbone, image_size, options), **options}
     prefix, colon, name = spec.partition(":")
     try:
         with nullcontext() if pretrained is True else without_hub():
