@@ -13,6 +13,7 @@ from torchvision.models import segmentation
 
 from contract import contract_for
 from selfreg.networks import build_network
+from selfreg.regulation import MultiExit, SelfRegulation, mask_targets
 
 transformers: Any = pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -275,6 +276,43 @@ def mask2former(num_classes: int) -> nn.Module:
     )
 
 
+def maskformer(num_classes: int) -> nn.Module:
+    return transformers.MaskFormerForInstanceSegmentation(  # type: ignore[no-any-return]
+        transformers.MaskFormerConfig(
+            backbone_config=transformers.SwinConfig(**SWIN),
+            decoder_config=transformers.DetrConfig(
+                d_model=32,
+                encoder_layers=1,
+                decoder_layers=2,
+                encoder_ffn_dim=16,
+                decoder_ffn_dim=16,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2,
+                num_queries=7,
+            ),
+            num_labels=num_classes,
+            fpn_feature_size=32,
+            mask_feature_size=32,
+        )
+    )
+
+
+def eomt(num_classes: int) -> nn.Module:
+    return transformers.EomtForUniversalSegmentation(  # type: ignore[no-any-return]
+        transformers.EomtConfig(
+            num_labels=num_classes,
+            image_size=64,
+            hidden_size=32,
+            num_hidden_layers=5,
+            num_attention_heads=2,
+            num_register_tokens=0,
+            num_blocks=1,
+            num_upscale_blocks=2,
+            num_queries=20,
+        )
+    )
+
+
 TestSegFormer = contract_for(
     "TestSegFormer",
     segformer,
@@ -291,6 +329,50 @@ TestMask2Former = contract_for(
     mask2former,
     tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
 )
+
+TestMaskFormer = contract_for(
+    "TestMaskFormer",
+    maskformer,
+    tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
+    compiled=False,
+)
+TestEoMT = contract_for("TestEoMT", eomt, tuple((f"layers.{i}", 16, 32, "NLC") for i in range(4)), compiled=False)
+
+
+@pytest.mark.parametrize("build", [mask2former, maskformer, eomt])
+def test_a_network_that_classifies_masks_keeps_its_own_loss_beside_the_exits(build: Callable[[int], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = build(4)
+    labels = torch.randint(0, 4, (2, 64, 64))
+    labels[0, :32] = 255
+    model = MultiExit(network, 4, image_size=(64, 64)).train()
+    outputs = model(torch.randn(2, 3, 64, 64), **mask_targets(network, labels))
+    own = outputs.network_loss
+    assert own is not None
+    terms = SelfRegulation(reduction="sum")(outputs, labels, progress=1.0)
+    exits = [segmentation_by_hand(class_map, labels) for class_map in outputs.class_maps[:-1]]
+    torch.testing.assert_close(terms.segmentation, own + torch.stack(exits).sum(), rtol=1e-4, atol=1e-4)
+    torch.autograd.backward(terms.total)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def segmentation_by_hand(class_map: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of an exit against the fractions of the classes in each of its cells, a mean over valid pixels."""
+    height, width = class_map.shape[2:]
+    valid = labels != 255
+    one_hot = F.one_hot(labels.masked_fill(~valid, 0), class_map.shape[1]).float() * valid[..., None]
+    cell = labels.shape[1] // height, labels.shape[2] // width
+    counts = F.avg_pool2d(one_hot.permute(0, 3, 1, 2), cell, divisor_override=1)
+    return -(counts * class_map.log_softmax(dim=1)).sum() / valid.sum()
+
+
+def test_masks_are_the_classes_of_each_image_without_void() -> None:
+    labels = torch.tensor([[[0, 3], [255, 3]], [[255, 255], [255, 255]]])
+    targets = mask_targets(eomt(4), labels)
+    assert [found.tolist() for found in targets["class_labels"]] == [[0, 3], []]
+    assert targets["mask_labels"][0].tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 1]]]
+    assert targets["mask_labels"][1].shape == (0, 2, 2)
+    assert mask_targets(nn.Conv2d(3, 4, 1), labels) == {}
 
 
 # --- anybody's -------------------------------------------------------------------------------------------------------

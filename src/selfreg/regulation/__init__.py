@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from selfreg.regulation.losses import presence_distillation_loss as presence_distillation_loss
     from selfreg.regulation.losses import segmentation_loss as segmentation_loss
     from selfreg.regulation.losses import verified_gate as verified_gate
+    from selfreg.regulation.mask_classification import classifies_masks as classifies_masks
+    from selfreg.regulation.mask_classification import mask_targets as mask_targets
+    from selfreg.regulation.mask_classification import network_loss as network_loss
     from selfreg.regulation.multi_exit import MultiExit as MultiExit
     from selfreg.regulation.objective import LossTerms as LossTerms
     from selfreg.regulation.objective import SelfRegulation as SelfRegulation
@@ -61,6 +64,7 @@ _NAMES = {
     "multi_exit": ("MultiExit",),
     "objective": ("LossTerms", "SelfRegulation"),
     "options": ("MethodOptions",),
+    "mask_classification": ("classifies_masks", "mask_targets", "network_loss"),
     "outputs": ("ExitOutputs", "main_output"),
     "tap": ("Tap",),
     "taps": ("Taps", "auxiliary_taps", "find_taps"),

@@ -73,12 +73,15 @@ def _timm_modules(modules: dict[str, nn.Module], dot: str, info: Any) -> list[st
 
 
 def _proposed(seen: list[Tap], proposal: list[str]) -> list[Tap]:
-    """What the proposed modules returned: all elements of a single one, of several the first element of each."""
+    """What the proposed modules returned: all elements of a single one, of several the first element of each.
+
+    Blocks with more tokens than the ones before them hold queries, too (EoMT), and are left out.
+    """
     taps: list[Tap] = []
     for name in proposal:
         own = [tap for tap in seen if tap.name == name or tap.name.startswith(f"{name}@")]
         taps += own if len(proposal) == 1 else own[:1]
-    return taps
+    return [tap for tap in taps if tap.layout != "NLC" or tap.stride >= taps[0].stride]
 
 
 def _before_decoder(seen: list[Tap], num_classes: int, *, powers: bool) -> list[Tap]:

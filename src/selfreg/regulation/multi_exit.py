@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from selfreg.regulation.exits import BuildExit, build_exits
+from selfreg.regulation.mask_classification import network_loss
 from selfreg.regulation.options import DEFAULT_EXITS, PROBE_SIZE, ExitForm
 from selfreg.regulation.outputs import ExitOutputs, main_output
 from selfreg.regulation.probe import find_own_map
@@ -132,6 +133,7 @@ class MultiExit(nn.Module):
             image_logits=[image_logits for _, image_logits, _ in given],
             features=[features for _, _, features in given] if self.features else [],
             own_map=own_map,
+            network_loss=network_loss(result),
         )
 
     def release(self) -> nn.Module:

@@ -18,6 +18,8 @@ class ExitOutputs(NamedTuple):
         features: Stage features projected to one width, floating (N, width, h_i, w_i); empty by default.
         own_map: The own output before the network's final upsampling, floating (N, K, h, w), where there is one.
             Self-regulation compares the own output at this resolution; its segmentation term is taken on `logits`.
+        network_loss: Scalar loss that the network computed itself, where the forward pass was given its labels
+            (`mask_targets`). It takes the place of the segmentation term of the own output.
 
     Source: the exits of the paper's method figure.
     """
@@ -26,6 +28,7 @@ class ExitOutputs(NamedTuple):
     image_logits: list[Tensor]
     features: list[Tensor] = []  # noqa: RUF012 - a NamedTuple's default, never written to
     own_map: Tensor | None = None
+    network_loss: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -58,8 +61,8 @@ def main_output(result: Any) -> Tensor:
     if isinstance(result, Mapping) and "out" in result:
         return main_output(result["out"])
     if hasattr(result, "masks_queries_logits"):
-        classes = result.class_queries_logits.softmax(dim=-1)[..., :-1]
-        masks = result.masks_queries_logits.sigmoid()
+        classes = result.class_queries_logits.float().softmax(dim=-1)[..., :-1]
+        masks = result.masks_queries_logits.float().sigmoid()
         scores = torch.einsum("nqk,nqhw->nkhw", classes, masks)
         return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
     logits = getattr(result, "logits", None)

@@ -50,6 +50,7 @@ class Step:
         self.confidence = confidence
         self.image_logits = torch.stack(outputs.image_logits)
         self.features = outputs.features
+        self.network_loss = outputs.network_loss
         self.maps = outputs.class_maps
         if self.at_label_resolution:
             corners = options.variant == "authors"  # as in their code
@@ -119,6 +120,8 @@ class Step:
     # --- one exit, or all exits of one grid ---
 
     def _own_segmentation(self) -> Tensor:
+        if self.network_loss is not None:
+            return self.network_loss
         if self.own_loss is None:
             return self._at_labels(self.maps[self.last])
         logits = losses.resize_logits(full_precision(self.maps[self.last]), grid(self.labels))

@@ -11,7 +11,7 @@ from torch import Tensor
 from selfreg.config import TrainingConfig
 from selfreg.config.training import LossName
 from selfreg.data.labels import IGNORE_INDEX
-from selfreg.regulation import ExitOutputs, main_output, segmentation_loss
+from selfreg.regulation import ExitOutputs, main_output, network_loss, segmentation_loss
 from selfreg.regulation.losses import full_precision, grid, ratio, resize_logits
 
 FOCAL_GAMMA = 2.0
@@ -52,6 +52,8 @@ def plain_loss(
 ) -> Tensor:
     """The loss of plain training: that of the own output, and 0.4 times the cross-entropy of auxiliary class maps.
 
+    A loss that the network computed itself takes the place of `own_loss`.
+
     Args:
         result: What the network returned, or `ExitOutputs` where it has auxiliary heads.
         labels: (N, H, W) int64 with 255 for void.
@@ -60,9 +62,10 @@ def plain_loss(
         confidence: (N, H, W) or None.
     """
     weighted = {"class_weights": class_weights, "confidence": confidence}
+    of_network = result.network_loss if isinstance(result, ExitOutputs) else network_loss(result)
     if not isinstance(result, ExitOutputs):
-        return own_loss(main_output(result), labels, **weighted)
-    own = own_loss(result.class_maps[-1], labels, **weighted)
+        return own_loss(main_output(result), labels, **weighted) if of_network is None else of_network
+    own = own_loss(result.class_maps[-1], labels, **weighted) if of_network is None else of_network
     auxiliary = [
         segmentation_loss(class_map, labels, class_weights=class_weights, confidence=confidence)
         for class_map in result.class_maps[:-1]

@@ -19,6 +19,8 @@ from selfreg.regulation import (
     MultiExit,
     SelfRegulation,
     auxiliary_taps,
+    classifies_masks,
+    mask_targets,
     segmentation_loss,
     watch_regulation,
 )
@@ -60,6 +62,7 @@ class SegmentationTask(L.LightningModule):
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
         self.own_loss = own_loss_of(config.training)
+        self._refuse_loss_options(network)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None, persistent=False)
         self.set_class_weights(None)
@@ -75,7 +78,7 @@ class SegmentationTask(L.LightningModule):
         self._left_out: list[tuple[Tensor, Tensor]] | None = None
         self._unread: UnreadLoss | None = None
         # all three are compiled when training starts, where `training.compile` says so
-        self._call_model: Callable[[Tensor], Any] = self._model_outputs
+        self._call_model: Callable[..., Any] = self._model_outputs
         self._compute_terms: Callable[..., Any] = self.objective
         self._compute_plain_loss: Callable[..., Tensor] = plain_loss
         self._frozen = freeze(self.network, config.training.freeze)
@@ -86,6 +89,14 @@ class SegmentationTask(L.LightningModule):
         for module in self._frozen:
             module.eval()
         return self
+
+    def _refuse_loss_options(self, network: nn.Module) -> None:
+        training = self.config.training
+        if classifies_masks(network) and (self.own_loss is not segmentation_loss or training.class_weights != "none"):
+            raise ValueError(
+                f"network {self.config.network.name} classifies masks and trains with its own loss: leave out "
+                "training.loss, training.label_smoothing and training.class_weights"
+            )
 
     @property
     def network(self) -> nn.Module:
@@ -144,14 +155,14 @@ class SegmentationTask(L.LightningModule):
         tags, confidence = batch.get("tags"), batch.get("confidence")
         if not self.regulated:
             total = self._compute_plain_loss(
-                self._outputs(images),
+                self._outputs(images, masks),
                 masks,
                 own_loss=self.own_loss,
                 class_weights=self.class_weights,
                 confidence=confidence,
             )
             return total, {"segmentation": total}
-        outputs = self._outputs(images)
+        outputs = self._outputs(images, masks)
         terms = self._compute_terms(outputs, masks, progress, image_labels=tags, confidence=confidence)
         self._exit_logs = {}
         if self._watching:
@@ -159,12 +170,12 @@ class SegmentationTask(L.LightningModule):
             self._exit_logs = exit_logs(terms, regulation)
         return terms.total, terms.raw()
 
-    def _model_outputs(self, images: Tensor) -> Any:
-        return self.model(images)
+    def _model_outputs(self, images: Tensor, **targets: list[Tensor]) -> Any:
+        return self.model(images, **targets)
 
-    def _outputs(self, images: Tensor) -> Any:
+    def _outputs(self, images: Tensor, masks: Tensor) -> Any:
         try:
-            return self._call_model(images)
+            return self._call_model(images, **mask_targets(self.network, masks))
         except ValueError as error:
             if not raised_in(error, "_verify_batch_size"):
                 raise
