@@ -115,13 +115,11 @@ def build_network(
         )
     if not runs_own_code(spec):
         refuse_loading_options(spec, options)
-    backbone = spec.removeprefix("timm:")
-    if backbone != spec and timm.is_model(backbone.partition(".")[0]):
-        options = {**size_options(backbone, image_size, options), **options}
     prefix, colon, name = spec.partition(":")
     try:
         with nullcontext() if pretrained is True else without_hub():
-            network = _build(prefix if colon else "", name if colon else spec, num_classes, pretrained, dict(options))
+            library, name = (prefix, name) if colon else ("", spec)
+            network = _build(library, name, num_classes, pretrained, dict(options), image_size)
     except (MemoryError, OSError):
         raise
     except Exception as error:
@@ -172,14 +170,21 @@ def preprocessing(spec: str, *, pretrained: bool | str = False, **options: Any) 
     return Preprocessing(tuple(config.mean), tuple(config.std))
 
 
-def _build(library: str, name: str, num_classes: int, pretrained: bool | str, options: dict[str, Any]) -> nn.Module:
+def _build(
+    library: str,
+    name: str,
+    num_classes: int,
+    pretrained: bool | str,
+    options: dict[str, Any],
+    image_size: tuple[int, int] | None,
+) -> nn.Module:
     hub = pretrained is True
     if library == "smp":
         return _build_smp(name, num_classes, hub, options)
     if library == "timm":
         check_timm_name(f"timm:{name}", name)
         check_options(f"timm:{name}", options, own_options(PyramidNetwork, timm_backbone=True))
-        return PyramidNetwork(name, num_classes, hub, **options)
+        return PyramidNetwork(name, num_classes, hub, **options, **size_options(name, image_size, options))
     if library == "torchvision":
         return _build_torchvision(name, num_classes, hub, options)
     if library == "hf":

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from selfreg.config import TrainingConfig
+from selfreg.config import Config, TrainingConfig
 from selfreg.config.training import LossName
 from selfreg.data.labels import IGNORE_INDEX
-from selfreg.regulation import ExitOutputs, main_output, network_loss, segmentation_loss
+from selfreg.regulation import ExitOutputs, classifies_masks, main_output, network_loss, segmentation_loss
 from selfreg.regulation.losses import full_precision, grid, ratio, resize_logits
 
 FOCAL_GAMMA = 2.0
@@ -73,6 +73,21 @@ def plain_loss(
     # empty sums keep unused parameters in the graph, as DDP wants it
     unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
     return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
+
+
+def refuse_loss_options(config: Config, network: nn.Module) -> None:
+    """Refuse options of the loss for a network that classifies masks: it trains with its own loss.
+
+    Raises:
+        ValueError: If the network is of this kind, and an option of the loss or class weights are set.
+    """
+    training = config.training
+    plain = own_loss_of(training) is segmentation_loss and training.class_weights == "none"
+    if classifies_masks(network) and not plain:
+        raise ValueError(
+            f"network {config.network.name} classifies masks and trains with its own loss: leave out training.loss, "
+            "training.label_smoothing and training.class_weights"
+        )
 
 
 def _weighted_sum(

@@ -19,14 +19,13 @@ from selfreg.regulation import (
     MultiExit,
     SelfRegulation,
     auxiliary_taps,
-    classifies_masks,
     mask_targets,
     segmentation_loss,
     watch_regulation,
 )
 from selfreg.regulation.losses import mean_over_processes
 from selfreg.training.freezing import freeze
-from selfreg.training.losses import own_loss_of, plain_loss
+from selfreg.training.losses import own_loss_of, plain_loss, refuse_loss_options
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 from selfreg.training.unread_loss import UnreadLoss, broken_loss
 from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
@@ -62,7 +61,7 @@ class SegmentationTask(L.LightningModule):
         # convolutions are a third faster on CPU and with AMP when channels lie innermost
         self.model = self.model.to(memory_format=torch.channels_last)
         self.own_loss = own_loss_of(config.training)
-        self._refuse_loss_options(network)
+        refuse_loss_options(config, network)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None, persistent=False)
         self.set_class_weights(None)
@@ -89,14 +88,6 @@ class SegmentationTask(L.LightningModule):
         for module in self._frozen:
             module.eval()
         return self
-
-    def _refuse_loss_options(self, network: nn.Module) -> None:
-        training = self.config.training
-        if classifies_masks(network) and (self.own_loss is not segmentation_loss or training.class_weights != "none"):
-            raise ValueError(
-                f"network {self.config.network.name} classifies masks and trains with its own loss: leave out "
-                "training.loss, training.label_smoothing and training.class_weights"
-            )
 
     @property
     def network(self) -> nn.Module:
