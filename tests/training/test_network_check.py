@@ -62,7 +62,11 @@ def test_probabilities_in_the_place_of_logits_are_refused() -> None:
             ["1 training crop of 64 x 64", "use a training.batch_size of 2 or more"],
         ),
         ("timm:vit_tiny_patch16_224", ["network.options={img_size: 64}"], ["vit_tiny_patch16_224", "img_size: 64"]),
-        ("timm:swin_tiny_patch4_window7_224", [], ["swin_tiny_patch4_window7_224", "64 x 64"]),
+        (
+            "timm:swin_tiny_patch4_window7_224",
+            ["network.options={dynamic_img_size: false}"],
+            ["swin_tiny_patch4_window7_224", "64 x 64"],
+        ),
     ],
 )
 def test_exceptions_of_libraries_become_one_line(
