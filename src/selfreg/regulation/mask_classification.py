@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,6 +40,9 @@ def mask_targets(network: nn.Module, labels: Tensor, ignore_index: int = 255) ->
 
 
 def network_loss(result: Any) -> Tensor | None:
-    """The scalar loss that a network of transformers computed itself, in float32, or None."""
-    loss = getattr(result, "loss", None)
-    return loss.float().reshape(()) if isinstance(loss, Tensor) and loss.numel() == 1 else None
+    """The scalar loss that a network that classifies masks computed itself, in float32; None for any other network."""
+    # by its key: torch.compile cannot ask a mapping for an attribute
+    if not isinstance(result, Mapping) or "masks_queries_logits" not in result:
+        return None
+    loss = result.get("loss")
+    return loss.float().reshape(()) if isinstance(loss, Tensor) else None
