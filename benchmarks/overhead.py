@@ -4,6 +4,7 @@
     python benchmarks/overhead.py                    # and OCRNet, K = 19, 21 and 150, more rounds
     python benchmarks/overhead.py --parts            # where the time goes: each exit, each part of the objective
     python benchmarks/overhead.py --launches         # how many operations a step launches: counted, no GPU needed
+    python benchmarks/overhead.py --launches --compile losses   # and how many kernels the compiled losses are
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
     python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
@@ -17,7 +18,8 @@ the allocator's own record (oneDNN's scratch space is not in it), on a GPU from 
 
 With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
-computes.
+computes. With `--compile losses` the kernels that inductor generates for the losses, forward and backward, are counted
+instead; on a CPU three of them check the range of the labels, which is not done on a GPU.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._inductor.metrics
+import torch._inductor.utils
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -249,14 +253,32 @@ class LaunchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def launches(bench: Bench) -> None:
     """Print how many operations forward, loss and backward of each arm launch; gradients are None before."""
+    compiled = "losses" in bench.arguments.compile
+    count = generated_kernels if compiled else dispatched_operations
     base = 0
-    print(f"{'arm':<9}{'operations':>12}{'added':>8}")
+    print(f"{'arm':<9}{'kernels of the losses' if compiled else 'operations':>22}{'added':>8}")
     for arm, loss in bench.losses.items():
         bench.models[arm].zero_grad(set_to_none=True)
-        with LaunchCount() as counted:  # type: ignore[no-untyped-call]
-            torch.autograd.backward(loss())
-        base = base or counted.count
-        print(f"{arm:<9}{counted.count:>12}{counted.count - base:>8}", flush=True)
+        counted = count(loss)
+        base = base or counted
+        print(f"{arm:<9}{counted:>22}{counted - base:>8}", flush=True)
+
+
+def dispatched_operations(loss: Callable[[], Tensor]) -> int:
+    """Operations of forward, loss and backward."""
+    with LaunchCount() as counted:  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss())
+    return counted.count
+
+
+def generated_kernels(loss: Callable[[], Tensor]) -> int:
+    """Kernels that inductor generates for the compiled part of forward and backward, which it has not seen before."""
+    torch._dynamo.reset()
+    with torch._inductor.utils.fresh_inductor_cache():  # what it has cached it would not generate, nor count
+        torch._inductor.metrics.reset()
+        torch.autograd.backward(loss())
+    count: int = torch._inductor.metrics.generated_kernel_count
+    return count
 
 
 @contextlib.contextmanager
