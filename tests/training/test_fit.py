@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
 from processes import Command
@@ -214,3 +215,31 @@ def test_plain_training_gives_the_auxiliary_head_of_torchvision_a_loss(tmp_path:
     batch = {"image": torch.randn(2, 3, 64, 64), "mask": torch.randint(4, (2, 64, 64))}
     task.train().loss_of(batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in network.aux_classifier.parameters())
+
+
+def test_a_rank_in_the_environment_of_a_plain_command_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # what Lightning makes of RANK=1 when it is imported
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert selfreg("train", write_config(tmp_path, training={"epochs": 1}), "--out", tmp_path / "run") == 0
+    run = Run.open(tmp_path / "run")
+    assert run.summary() is not None
+    assert run.weights_path("last").exists()
+    assert run.page_path.exists()
+    assert set(run.history("val/miou")) == {0}
+    assert "next: selfreg predict" in capsys.readouterr().out
+
+
+def test_a_rank_that_would_wait_for_ever_or_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training={"devices": 2})
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert selfreg("train", config, "--out", tmp_path / "run") == 2
+    assert "unset LOCAL_RANK" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "first")
+    assert selfreg("train", config, "--out", tmp_path / "run") == 2
+    assert "LOCAL_RANK=first" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,6 +17,7 @@ from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line
 from selfreg.networks import preprocessing
 from selfreg.regulation import MultiExit
+from selfreg.terminal import PlainConsole
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 from selfreg.weak.classifier_network import build_classifier, class_maps, show_exits, tag_loss
 from selfreg.weak.stages import Stage
@@ -51,7 +51,10 @@ def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device:
     optimizer, schedule = _optimizer(config, classifier, steps=len(loader) * options.epochs)
     first, history = _resume(stage, classifier, optimizer, schedule)
     with Progress(
-        *Progress.get_default_columns(), TextColumn("{task.fields[loss]}"), console=Console(stderr=True), transient=True
+        *Progress.get_default_columns(),
+        TextColumn("{task.fields[loss]}"),
+        console=PlainConsole(stderr=True),
+        transient=True,
     ) as progress:
         task = progress.add_task(stage.name, total=len(loader) * options.epochs, completed=len(loader) * first, loss="")
         for epoch in range(first, options.epochs):

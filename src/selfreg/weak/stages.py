@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from selfreg.files import remove_leftovers, write_text
 from selfreg.seals import digest_of_file
+from selfreg.terminal import progress_over
 from selfreg.weak.tagged import TaggedImages
 
 # to be increased whenever the files of a stage change their meaning
@@ -55,7 +53,7 @@ class Stage:
             return
         remove_leftovers(self.folder)
         todo = [(index, path) for index, path in self._paths(ids, suffix) if not path.exists()]
-        for index, path in track(todo, self.name, console=Console(stderr=True), transient=True):
+        for index, path in progress_over(todo, self.name):
             make(index, path)
         self.finish()
 
