@@ -1,8 +1,11 @@
 """A run from start to end, cut off and resumed."""
 
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -243,3 +246,34 @@ def test_a_rank_that_would_wait_for_ever_or_is_none_is_refused(
     assert selfreg("train", config, "--out", tmp_path / "run") == 2
     assert "LOCAL_RANK=first" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def _of_another_network(state: dict[str, Any]) -> None:
+    state["state_dict"] = {"weight": torch.zeros(2)}
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "other content": dict.clear,
+    "no optimiser": lambda state: state["optimizer_states"].clear(),
+    "another network": _of_another_network,
+    "a later step than the last": lambda state: state.update(epoch=0, global_step=99),
+    "no loops": lambda state: state["loops"].update(fit_loop=3),
+    "no results": lambda state: state.update(callbacks={"Checkpoints": 7}),
+    "a version that is none": lambda state: state.update({"pytorch-lightning_version": "new"}),
+}
+
+
+def test_a_state_of_anything_else_is_refused_by_name(
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    path = Run.open(folder).checkpoint_path
+    config = write_config(tmp_path, training={"epochs": 3})
+    for name, damage in DAMAGES.items():
+        state = torch.load(whole.checkpoint_path, weights_only=True)
+        damage(state)
+        torch.save(state, path)
+        assert selfreg("train", config, "--out", folder, "--resume", "--no-page") == 2, name
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith(f"error: {path}: is no state of this training ("), name

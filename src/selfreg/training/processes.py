@@ -52,7 +52,7 @@ def settle_rank(trainer: L.Trainer) -> None:
             Lightning would wait for them for ever.
     """
     if trainer.world_size == 1:
-        rank_zero_only.rank = 0
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
     elif "LOCAL_RANK" in os.environ and not {"MASTER_PORT", "SLURM_NTASKS", "LSB_JOBID"} & set(os.environ):
         raise ValueError(
             f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in the environment, but no MASTER_PORT: unset LOCAL_RANK, "
