@@ -71,14 +71,15 @@ def group_findings(findings: Sequence[Finding], root: str | None = None) -> list
     Returns:
         One group for each level and kind of message.
     """
-    groups: dict[tuple[str, str, str], dict[tuple[str | None, str], None]] = defaultdict(dict)
+    groups: dict[tuple[str, str, str], list[tuple[str | None, str]]] = defaultdict(list)
     for finding in findings:
         file, text = _split_message(finding, root)
         names = [name for path in (finding.file, file) if path for name in (path, Path(path).name)]
         pattern = _pattern(text, names)
-        groups[finding.level, finding.check, pattern][file, text] = None
+        if (file, text) not in groups[finding.level, finding.check, pattern]:
+            groups[finding.level, finding.check, pattern].append((file, text))
     return [
-        FindingGroup(level, next(iter(found))[1], tuple(file for file, _ in found if file), len(found))
+        FindingGroup(level, found[0][1], tuple(file for file, _ in found if file), len(found))
         for (level, _, _), found in groups.items()
     ]
 

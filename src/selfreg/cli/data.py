@@ -1,5 +1,6 @@
 """Verbs for data: import, check-data."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,6 @@ import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
-from selfreg.messages import say
 
 
 @app.command("import")
@@ -73,8 +73,8 @@ def check_data(
     else:
         print_report(report)
     if out is not None:
-        say(f"report: {write_report(report, out)}", stderr=True)
+        print(f"report: {write_report(report, out)}", file=sys.stderr)
     if html is not None:
-        say(f"page: {write_report_page(report, html)}", stderr=True)
+        print(f"page: {write_report_page(report, html)}", file=sys.stderr)
     if report.errors:
         raise typer.Exit(1)

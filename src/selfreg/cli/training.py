@@ -1,6 +1,5 @@
 """Verbs that train: demo, train, pseudo, study."""
 
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,6 @@ import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
-from selfreg.messages import say
 
 if TYPE_CHECKING:
     from selfreg.run import Run
@@ -54,9 +52,8 @@ def train(
     # typing errors are reported before heavy imports
     loaded = load_config(config, overrides or ())
     check_overrides(overrides or (), TRAINING_SECTIONS, "train")
-    _check_ranks()
     # with --json, the standard output contains only JSON
-    announce = partial(say, stderr=as_json)
+    announce = partial(print, flush=True, file=sys.stderr if as_json else sys.stdout)
     if dry_run:
         from selfreg.training.dry_run import dry_run as take_one_step
 
@@ -64,7 +61,7 @@ def train(
         if as_json:
             print_json(found.to_json())
         else:
-            say(*found.lines())
+            print("\n".join(found.lines()))
         return
     from selfreg.training import is_first_process
     from selfreg.training import train as train_run
@@ -87,15 +84,7 @@ def train(
     if as_json:
         print_json({"run": str(run.folder), **(run.summary() or {})})
     else:
-        say(*_ending(run, page=page))
-
-
-def _check_ranks() -> None:
-    """Raise ValueError for a rank in the environment that is no number, which Lightning reads when it is imported."""
-    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
-        value = os.environ.get(name, "0")
-        if not value.isdecimal():
-            raise ValueError(f"{name}={value} in the environment: is no number of a process; unset it")
+        print("\n".join(_ending(run, page=page)))
 
 
 def _ending(run: "Run", *, page: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from math import floor, log10
@@ -18,6 +19,17 @@ MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 def render(template: str, **values: object) -> str:
     """Fill a template of this package: values are escaped, style and script are put into the page."""
     folder = files("selfreg.report") / "templates"
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script_hash = b64encode(sha256(script.encode()).digest()).decode()
+    filled = _environment().get_template(template)
+    return filled.render(style=style, script=script, script_hash=script_hash, **values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    # kept for the next page, because it keeps the compiled templates
+    folder = files("selfreg.report") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -27,10 +39,7 @@ def render(template: str, **values: object) -> str:
     )
     environment.filters |= {"amount": amount, "signed": signed, "places": places, "decimals": decimals}
     environment.tests["missing"] = is_missing
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    script_hash = b64encode(sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(style=style, script=script, script_hash=script_hash, **values)
+    return environment
 
 
 def decimals(values: Iterable[float | None], unit: str) -> int:

@@ -10,13 +10,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from statistics import mean
 
+from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from selfreg.config import Config
 from selfreg.files import appended_file, refuse_links
 from selfreg.input_files import read_end
 from selfreg.study.planned import PlannedRun
-from selfreg.terminal import PlainConsole
 from selfreg.termination import SAFE_PATH, interruptible
 
 _POLL_SECONDS = 0.2
@@ -73,7 +74,7 @@ def _visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
-def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: PlainConsole) -> dict[str, str]:
+def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Console) -> dict[str, str]:
     """Train the runs that have not finished, one per place at a time, and wait until all have ended.
 
     Other processes may work on the same runs. Each run is claimed before it is trained; runs of other processes are
@@ -98,7 +99,7 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Plai
         while queue.waiting or started:
             for run, words in queue.drop_ended():
                 if words is not None:
-                    console.print(f"{run.name}: failed elsewhere: {words}", style="red")
+                    progress.console.print(f"[red]{escape(run.name)}: failed elsewhere: {escape(words)}[/]")
             while free and (claimed := queue.claim()):
                 started.append(_start(*claimed, free.pop(0)))
             for each in [each for each in started if each.process.poll() is not None]:
@@ -107,19 +108,22 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Plai
                 seconds = time.monotonic() - each.since
                 if each.process.returncode == 0 and each.run.finished:
                     durations.append(seconds)
-                    console.print(f"{each.run.name}: trained in {_clock(seconds)}")
+                    progress.console.print(f"{escape(each.run.name)}: trained in {_clock(seconds)}")
                 elif each.run.busy:
                     # a training process of a killed study is still at work on this run
                     queue.waiting.append(each.run)
                 else:
                     words = queue.fail(each.run, _last_words(each))
-                    console.print(f"{each.run.name}: failed: {words}", style="red", end=" ", soft_wrap=True)
-                    console.print(f"(see {each.run.log_path})", soft_wrap=True)
+                    progress.console.print(
+                        f"[red]{escape(each.run.name)}: failed: {escape(words)}[/] "
+                        f"(see {escape(str(each.run.log_path))})",
+                        soft_wrap=True,
+                    )
                 each.claim.close()
             if queue.waiting and not started and not told:
                 told = True
                 names = ", ".join(run.name for run in queue.waiting)
-                console.print(f"waiting for runs that other processes train: {names}")
+                progress.console.print(f"waiting for runs that other processes train: {escape(names)}")
             current = ", ".join(each.run.name for each in started)
             remaining = _remaining(durations, len(queue.waiting), started, len(places))
             completed = len(runs) - len(queue.waiting) - len(started)
@@ -178,7 +182,7 @@ class _Queue:
         return words
 
 
-def _display(console: PlainConsole) -> Progress:
+def _display(console: Console) -> Progress:
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=24),
