@@ -27,7 +27,7 @@ from malformed.pieces import (
     turned,
 )
 from selfreg.data.labels import Labels
-from selfreg.data.masks import read_mask
+from selfreg.data.masks import ColourMaskError, read_mask
 from selfreg.data.pictures import MAX_PIXELS
 from selfreg.data.reading import read_pair
 
@@ -114,6 +114,9 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "link to itself": (loop, "no such mask"),
 }
 
+COLOURED = {"mode RGB", "mode RGBA", "mode LA", "colours of 16 bits"}
+"""The masks that are refused because they hold colours."""
+
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", REFUSED)
@@ -121,7 +124,8 @@ def test_a_broken_mask_is_refused_by_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.png"
     write, message = REFUSED[name]
     write(path)
-    assert message in refusal(lambda: read_mask(path, LABELS), path)
+    kind = ColourMaskError if name in COLOURED else ValueError
+    assert message in refusal(lambda: read_mask(path, LABELS), path, kind)
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["drawn upright", "drawn on the stored pixels"])
