@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs dist-check clean
+.PHONY: demo test check format types layers docs dist-check clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -30,10 +30,17 @@ demo: .venv/.demo
 test: .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: .venv/.dev
+# One target each, for `make --jobs`.
+check: format types layers
+
+format: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.dev
 	$(BIN)/mypy
+
+layers: .venv/.dev
 	$(BIN)/lint-imports
 
 docs: .venv/.dev
