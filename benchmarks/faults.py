@@ -50,7 +50,7 @@ CONFIG: dict[str, Any] = {
         "crop_size": [64, 64],
     },
     "network": {
-        "name": "smp:FPN/tu-mobilenetv3_small_050",
+        "name": "smp:FPN/tu-test_efficientnet",
         "options": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
     },
     "training": {"epochs": 3, "batch_size": 4, "workers": 0, "threads": 1, "accelerator": "cpu", "learning_rate": 1e-3},

@@ -35,7 +35,7 @@ def test_taps_prints_a_table(network: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_demo_leaves_two_runs_a_page_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert selfreg("demo", "--out", tmp_path / "demo", "--epochs", "1", "--scenes", "16") == 0
+    assert selfreg("demo", "--out", tmp_path / "demo", "--epochs", "1", "--scenes", "8") == 0
     out = capsys.readouterr().out
     assert "mIoU" in out
     assert "index.html" in out

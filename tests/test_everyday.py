@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fixtures.folder import write_folder
+from processes import Command
 from selfreg.termination import Interrupted, end_well
 from tiny import selfreg, write_config
 
@@ -59,13 +60,15 @@ def test_a_study_prints_the_json_that_it_writes(trained: Path, capfd: pytest.Cap
     assert json.loads(capfd.readouterr().out) == json.loads((out / "study.json").read_text(encoding="utf-8"))
 
 
-def test_no_color_is_honoured(trained: Path) -> None:
-    command = [sys.executable, "-m", "selfreg.cli", "evaluate", str(trained / "run")]
-    colour = re.compile(r"\x1b\[[0-9;]*3[0-9]")
-    for words in (command, [*command[:3], "--help"]):
-        plain = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": "1"}
-        printed = subprocess.run(words, env=plain, capture_output=True, text=True, check=True).stdout
-        assert not colour.search(printed)
+def test_no_color_is_honoured(trained: Path, tmp_path: Path) -> None:
+    plain = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": "1"}
+    evaluate = Command(tmp_path, "evaluate", trained / "run", environment=plain)
+    assert evaluate.wait() == 0
+    words = [sys.executable, "-m", "selfreg.cli", "--help"]
+    told = subprocess.run(words, env={**os.environ, **plain}, capture_output=True, text=True, check=True).stdout
+    for printed in (evaluate.stdout, told):
+        assert printed
+        assert not re.search(r"\x1b\[[0-9;]*3[0-9]", printed)
 
 
 def test_completion_scripts_are_there() -> None:

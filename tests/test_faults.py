@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from fixtures.folder import write_folder
+from processes import Command
 from selfreg.files import locked
 from selfreg.run import Run
 from selfreg.training.task import SegmentationTask
@@ -94,16 +95,16 @@ def test_killed_commands_go_on_and_lose_nothing() -> None:
 def test_a_signal_ends_training_with_its_own_status_and_the_state_is_whole(tmp_path: Path) -> None:
     config = write_config(tmp_path, training={"epochs": 1000, "workers": 1})
     run = Run(tmp_path / "run")
-    command = [sys.executable, "-m", "selfreg.cli", "train", str(config), "--out", str(run.folder), "--resume"]
     for number, status, word in ((signal.SIGTERM, 143, "ended by SIGTERM; "), (signal.SIGINT, 130, "interrupted; ")):
         run.checkpoint_path.unlink(missing_ok=True)
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        while not run.checkpoint_path.exists() and process.poll() is None:
+        command = Command(tmp_path, "train", config, "--out", run.folder, "--resume")
+        while not run.checkpoint_path.exists() and command.running:
             time.sleep(0.05)
         # to the whole group, as a terminal and most schedulers send it
-        os.killpg(process.pid, number)
-        error = process.communicate()[1].strip()
-        assert process.returncode == status, error
+        command.signal_group(number)
+        ended = command.wait()
+        error = command.stderr.strip()
+        assert ended == status, error
         assert error.startswith(word)
         assert error.count("\n") == 0
         assert last_epoch(run) >= 0

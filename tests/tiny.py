@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 import yaml
 
+from processes import WARM
 from selfreg.cli import main
 from selfreg.config import parse_config
 from selfreg.data import Labels
 from selfreg.opening import build_from_config
 from selfreg.run import Run
 from selfreg.run_info import RunInfo
+from selfreg.study import runner
 
 TINY: dict[str, Any] = {
     "seed": 3,
     "data": {
         "kind": "scenes",
-        "options": {"length": 8, "evaluation_length": 8, "size": [64, 96]},
+        "options": {"length": 8, "evaluation_length": 4, "size": [64, 96]},
         "crop_size": [64, 64],
         "scale": [0.8, 1.25],
     },
     "network": {
-        "name": "smp:FPN/tu-mobilenetv3_small_050",
+        "name": "smp:FPN/tu-test_efficientnet",
         "options": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
     },
     "training": {"epochs": 2, "batch_size": 4, "workers": 0, "threads": 1, "accelerator": "cpu", "learning_rate": 1e-3},
@@ -52,8 +54,9 @@ def untrained_run(folder: Path, class_names: Sequence[str], **sections: dict[str
 
 
 def selfreg(*arguments: str | Path) -> int:
-    """Call the command in this process; return its exit status."""
+    """Call the command in this process; return its exit status. Trainings that a study starts begin warm."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "subprocess", WARM)
         patch.setattr(sys, "argv", ["selfreg", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -45,6 +45,7 @@ SMALLER: dict[str, dict[str, str]] = {
         "batch_size=8": "batch_size=2",
         "range(50)": "range(2)",
     },
+    "own_loop.md": {'Pictures("train", 16)': 'Pictures("train", 8)', "epochs, step = 2, 0": "epochs, step = 1, 0"},
     "networks.md": {"hrnet_w48": "hrnet_w18_small", "num_classes=19": "num_classes=5"},
 }
 

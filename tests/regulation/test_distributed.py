@@ -79,7 +79,9 @@ def test_two_processes_give_the_gradients_of_one_with_any_weight_at_zero_and_in_
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = mp.get_context("spawn")
+    # a server that has imported this module, torch included, forks the two processes
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload([worker.__module__])
     failures = context.SimpleQueue()
     processes = [context.Process(target=worker, args=(rank, port, failures)) for rank in range(2)]
     for process in processes:

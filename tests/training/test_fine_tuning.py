@@ -66,7 +66,7 @@ def test_another_network_is_refused(tmp_path: Path, pretrained: Run, capsys: pyt
         tmp_path, network={"from_run": str(pretrained.folder), "name": "smp:Unet/resnet18", "options": {}}
     )
     assert selfreg("train", config, "--dry-run") == 2
-    assert "its network is smp:FPN/tu-mobilenetv3_small_050" in capsys.readouterr().err
+    assert "its network is smp:FPN/tu-test_efficientnet" in capsys.readouterr().err
     config = write_config(tmp_path, network={"from_run": str(tmp_path / "nothing")})
     assert selfreg("train", config, "--dry-run") == 2
     assert "nothing: holds no run" in capsys.readouterr().err
