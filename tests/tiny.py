@@ -57,6 +57,8 @@ def selfreg(*arguments: str | Path) -> int:
     """Call the command in this process; return its exit status. Trainings that a study starts begin warm."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "subprocess", WARM)
+        # the command sets it for good, which is undone here: other processes of the tests need what it forbids
+        patch.setenv("PYTHONSAFEPATH", "1")
         patch.setattr(sys, "argv", ["selfreg", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
