@@ -37,13 +37,15 @@ def test_an_endless_message_of_a_library_is_cut() -> None:
     assert len(one_line("key " * 10_000)) > 30_000
 
 
-@pytest.mark.parametrize("evil", ["\x1b]8;;http://x\x07", "\x9b31m", "\r", "\u202e", "\udcff", "\u2028", "\x00"])
+@pytest.mark.parametrize(
+    "evil", ["\x1b]8;;http://x\x07", "\x9b31m", "\r", "\u202e", "\udcff", "\u2028", "\x00", "\n", "\t"]
+)
 def test_what_a_terminal_would_obey_is_escaped(evil: str) -> None:
     assert printable(f"a{evil}b").isprintable()
     assert one_line(ValueError(f"{evil}b")).isprintable()
 
 
-@pytest.mark.parametrize("name", ["Straße", "道路", "naïve café", "\u0646\u0645\u06cc\u200c\u062e", "a\tb\nc"])
+@pytest.mark.parametrize("name", ["Straße", "道路", "naïve café", "\u0646\u0645\u06cc\u200c\u062e"])
 def test_names_of_every_script_stay(name: str) -> None:
     assert printable(name) == name
 

@@ -4,13 +4,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from selfreg.comparison.cases import choose_cases
 from selfreg.comparison.compare import Comparison, compare_runs, print_comparison
 from selfreg.comparison.page import write_comparison
 from selfreg.config import Config, parse_config
+from selfreg.messages import say
 from selfreg.report.pictures import contact_sheet
+from selfreg.terminal import PlainConsole
 from selfreg.training import train
 
 LITE0 = "tf_efficientnet_lite0"
@@ -64,10 +64,10 @@ def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 240)
     Returns:
         Path of the page.
     """
-    console = Console()
+    console = PlainConsole()
     folders = [folder / "base", folder / "self-regulated"]
     for path, arm in zip(folders, ("base", "full"), strict=True):
-        console.print(f"training [bold]{path.name}[/bold] on generated scenes ...")
+        console.print(f"training {path.name} on generated scenes ...")
         train(demo_config(arm, seed, epochs, scenes), path, resume=True, progress_bar=console.is_terminal)
     comparison = compare_runs(folders)
     print_comparison(comparison, console)
@@ -80,8 +80,8 @@ def run_demo(folder: Path, *, seed: int = 0, epochs: int = 4, scenes: int = 240)
         limit=60,
     )
     _write_picture(comparison, folder / "cases.png")
-    # print() instead of the console, which would wrap long paths
-    print(f"\npage: {page.resolve()}\npicture: {(folder / 'cases.png').resolve()}")
+    # not on the console, which would wrap long paths
+    say("", f"page: {page.resolve()}", f"picture: {(folder / 'cases.png').resolve()}")
     return page
 
 

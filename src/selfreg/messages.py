@@ -1,11 +1,12 @@
 """One line for an exception, and text that cannot change what a terminal shows."""
 
 import re
+import sys
 import traceback
 import unicodedata
 
 # zero width non-joiner and joiner: invisible, but part of words in several scripts and of emoji
-_KEPT = frozenset("\n\t\u200c\u200d")
+_KEPT = frozenset("\u200c\u200d")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _LONGEST = 600
 _TRACEBACK = "Traceback (most recent call last)"
@@ -44,14 +45,19 @@ def raised_in(error: BaseException, *places: str) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""Text with control, formatting and undecodable characters written as `\x1b`; line breaks and tabs stay.
+    r"""Text on one line, with control, formatting and undecodable characters written as `\x1b` or `\n`.
 
     Names of files, classes and keys come from other people's data; an escape sequence in one of them could move the
-    cursor, hide text or show a link.
+    cursor, hide text or show a link, and a line break could fake a message.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
+
+
+def say(*lines: str, stderr: bool = False) -> None:
+    """Print lines, each on one line whatever it contains: the `print` of this package."""
+    print(*map(printable, lines), sep="\n", file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
 def _escaped(character: str) -> str:

@@ -35,7 +35,7 @@ from selfreg.files import (
 )
 from selfreg.input_files import LIST_LIMIT, WEIGHTS_LIMIT, check_archive, check_file, read_bytes, read_text
 from selfreg.messages import one_line
-from selfreg.run_info import RunInfo
+from selfreg.run_info import RunInfo, Summary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -171,15 +171,8 @@ class Run:
 
     def info(self) -> RunInfo:
         """Class names, palette and preprocessing. Raises ValueError if they cannot be read."""
-        try:
+        with _validation(self._info_path):
             return TypeAdapter(RunInfo).validate_json(read_bytes(self._info_path), strict=True)
-        except ValidationError as error:
-            first = error.errors(include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            reason = f"{where}: {first['msg']}" if where else first["msg"]
-            raise ValueError(f"{self._info_path}: cannot be read ({reason}); the run is damaged") from None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self._info_path}: cannot be read ({one_line(error)}); the run is damaged") from None
 
     def save_weights(self, which: Weights, network: "nn.Module") -> None:
         """Write the plain network's weights, whole or not at all."""
@@ -256,8 +249,13 @@ class Run:
         remove_file(self._summary_path)
 
     def summary(self) -> dict[str, Any] | None:
-        """What `write_summary` wrote, or None if training has not ended."""
-        return read_json(self._summary_path) if self._summary_path.exists() else None
+        """What `write_summary` wrote, or None if training has not ended. Raises ValueError if it cannot be read."""
+        if not self._summary_path.exists():
+            return None
+        content = read_json(self._summary_path)
+        with _validation(self._summary_path):
+            TypeAdapter(Summary).validate_python(content, strict=True)
+        return content
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -267,3 +265,17 @@ class Run:
                 refuse_links(folder)
                 remove_leftovers(folder)
             yield
+
+
+@contextmanager
+def _validation(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a file of a run into a ValueError of one line."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise ValueError(f"{path}: cannot be read ({reason}); the run is damaged") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({one_line(error)}); the run is damaged") from None

@@ -2,9 +2,29 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+
+class Summary(TypedDict, total=False):
+    """Results of a training, in `summary.json`; runs of earlier versions lack some of them."""
+
+    epochs: int
+    steps: int
+    seconds: Annotated[float, Field(ge=0)]
+    resumed: bool
+    best_miou: float | None
+    best_epoch: int
+    last_miou: float | None
+    skipped_batches: int
+    parameters: int
+    device: str
+    processor: str
+    threads: int
 
 
 @dataclass(frozen=True)

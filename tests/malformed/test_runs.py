@@ -93,6 +93,10 @@ SUMMARIES: dict[str, Write] = {
     "nested 100,000 deep": text("[" * 100_000),
     "UTF-16": content("{}".encode("utf-16")),
     "folder": folder,
+    "words for numbers": text('{"last_miou": "high"}'),
+    "lists for numbers": text('{"best_epoch": [1]}'),
+    "a negative time": text('{"seconds": -1}'),
+    "null for a number": text('{"epochs": null}'),
 }
 
 

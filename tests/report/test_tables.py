@@ -2,16 +2,15 @@
 
 from io import StringIO
 
-from rich.console import Console
-
 from selfreg.evaluation.measures import MEASURES, Difference
 from selfreg.report.tables import Cell, TextTable, difference_cell, markdown_table, print_table
+from selfreg.terminal import PlainConsole
 
 LONG = MEASURES["missed_unit_rate"]
 
 
 def printed(table: TextTable, width: int = 80) -> list[str]:
-    console = Console(file=StringIO(), width=width)
+    console = PlainConsole(file=StringIO(), width=width)
     print_table(table, console)
     return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
 

@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from selfreg.config import parse_config
 from selfreg.study import runner
 from selfreg.study.planned import PlannedRun
 from selfreg.study.runner import Place, find_places, train_all
+from selfreg.terminal import PlainConsole
 from selfreg.termination import Interrupted
 
 FINISH = "from pathlib import Path; p = Path({folder!r}); p.mkdir(parents=True, exist_ok=True); "
@@ -47,21 +47,21 @@ def test_a_failed_run_is_told_by_its_last_words_and_the_others_go_on(
     code = "import sys; 'bad' in {folder!r} and (print('error: no [such] thing', file=sys.stderr), sys.exit(2)); "
     pretend(monkeypatch, code + FINISH)
     runs = plan(tmp_path, "bad", "good")
-    assert train_all(runs, [Place()], Console(quiet=True)) == {"bad": "no [such] thing"}
+    assert train_all(runs, [Place()], PlainConsole(quiet=True)) == {"bad": "no [such] thing"}
     assert [run.finished for run in runs] == [False, True]
     assert "no [such] thing" in runs[0].log_path.read_text(encoding="utf-8")
 
 
 def test_a_run_that_ends_well_but_leaves_no_summary_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, "print('stopped early')")
-    assert train_all(plan(tmp_path, "a"), [Place()], Console(quiet=True)) == {"a": "stopped early"}
+    assert train_all(plan(tmp_path, "a"), [Place()], PlainConsole(quiet=True)) == {"a": "stopped early"}
 
 
 def test_finished_runs_are_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, "print(1); " + FINISH)
     runs = plan(tmp_path, "a", "b")
-    train_all(runs[:1], [Place()], Console(quiet=True))
-    train_all(runs, [Place()], Console(quiet=True))
+    train_all(runs[:1], [Place()], PlainConsole(quiet=True))
+    train_all(runs, [Place()], PlainConsole(quiet=True))
     assert runs[0].log_path.read_text(encoding="utf-8").split() == ["1"]
     assert runs[1].finished
 
@@ -72,7 +72,7 @@ def test_no_more_runs_than_places_at_a_time_each_with_its_own(tmp_path: Path, mo
     pretend(monkeypatch, code)
     runs = plan(tmp_path, *"abcde")
     places = [Place(environment={"CUDA_VISIBLE_DEVICES": str(device)}) for device in range(2)]
-    assert train_all(runs, places, Console(quiet=True)) == {}
+    assert train_all(runs, places, PlainConsole(quiet=True)) == {}
     times = [json.loads((run.folder / "times.json").read_text(encoding="utf-8")) for run in runs]
     for device in ("0", "1"):
         own = sorted(entry[:2] for entry in times if entry[2] == device)
@@ -93,7 +93,7 @@ def test_runs_in_progress_end_with_the_study(tmp_path: Path, monkeypatch: pytest
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     since = time.monotonic()
     with pytest.raises(Interrupted):
-        train_all(plan(tmp_path, "a", "b"), [Place(), Place()], Console(quiet=True))
+        train_all(plan(tmp_path, "a", "b"), [Place(), Place()], PlainConsole(quiet=True))
     assert time.monotonic() - since < 30
     assert [child.poll() is not None for child in children] == [True, True]
 

@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from selfreg.study import runner
 from selfreg.study.planned import PlannedRun
 from selfreg.study.runner import Place, train_all
+from selfreg.terminal import PlainConsole
 
 NAMES = ("a", "b", "c", "d")
 
@@ -33,13 +33,13 @@ with locked(folder, "training"):
 STUDY = """
 import sys
 from pathlib import Path
-from rich.console import Console
+from selfreg.terminal import PlainConsole
 from selfreg.study import runner
 from selfreg.study.planned import PlannedRun
 folder = Path(sys.argv[1])
 runner._command = lambda run, place: [sys.executable, str(folder / "training.py"), str(run.folder)]
 runs = [PlannedRun(name, folder / name, folder / "arm.yaml", 0) for name in sys.argv[2:]]
-print(runner.train_all(runs, [runner.Place()], Console(file=sys.stdout, width=200)))
+print(runner.train_all(runs, [runner.Place()], PlainConsole(file=sys.stdout, width=200)))
 """
 
 
@@ -105,5 +105,5 @@ def test_a_run_that_fails_in_another_process_is_told_and_not_tried_again(tmp_pat
 def test_a_failed_run_is_tried_again_by_the_next_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_command", lambda *_: [sys.executable, "-c", "import sys; sys.exit('no room')"])
     for _ in range(2):
-        assert train_all(runs(tmp_path)[:1], [Place()], Console(quiet=True)) == {"a": "no room"}
+        assert train_all(runs(tmp_path)[:1], [Place()], PlainConsole(quiet=True)) == {"a": "no room"}
     assert (tmp_path / "a.log").read_text(encoding="utf-8").split() == ["no", "room", "no", "room"]

@@ -1,12 +1,16 @@
 """A run from start to end, cut off and resumed."""
 
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torchvision
+from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
 from processes import Command
@@ -214,3 +218,62 @@ def test_plain_training_gives_the_auxiliary_head_of_torchvision_a_loss(tmp_path:
     batch = {"image": torch.randn(2, 3, 64, 64), "mask": torch.randint(4, (2, 64, 64))}
     task.train().loss_of(batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in network.aux_classifier.parameters())
+
+
+def test_a_rank_in_the_environment_of_a_plain_command_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # what Lightning makes of RANK=1 when it is imported
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert selfreg("train", write_config(tmp_path, training={"epochs": 1}), "--out", tmp_path / "run") == 0
+    run = Run.open(tmp_path / "run")
+    assert run.summary() is not None
+    assert run.weights_path("last").exists()
+    assert run.page_path.exists()
+    assert set(run.history("val/miou")) == {0}
+    assert "next: selfreg predict" in capsys.readouterr().out
+
+
+def test_a_rank_that_would_wait_for_ever_or_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training={"devices": 2})
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert selfreg("train", config, "--out", tmp_path / "run") == 2
+    assert "unset LOCAL_RANK" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "first")
+    assert selfreg("train", config, "--out", tmp_path / "run") == 2
+    assert "LOCAL_RANK=first" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def _of_another_network(state: dict[str, Any]) -> None:
+    state["state_dict"] = {"weight": torch.zeros(2)}
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "other content": dict.clear,
+    "no optimiser": lambda state: state["optimizer_states"].clear(),
+    "another network": _of_another_network,
+    "a later step than the last": lambda state: state.update(epoch=0, global_step=99),
+    "no loops": lambda state: state["loops"].update(fit_loop=3),
+    "no results": lambda state: state.update(callbacks={"Checkpoints": 7}),
+    "a version that is none": lambda state: state.update({"pytorch-lightning_version": "new"}),
+}
+
+
+def test_a_state_of_anything_else_is_refused_by_name(
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    path = Run.open(folder).checkpoint_path
+    config = write_config(tmp_path, training={"epochs": 3})
+    for name, damage in DAMAGES.items():
+        state = torch.load(whole.checkpoint_path, weights_only=True)
+        damage(state)
+        torch.save(state, path)
+        assert selfreg("train", config, "--out", folder, "--resume", "--no-page") == 2, name
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith(f"error: {path}: is no state of this training ("), name

@@ -1,6 +1,7 @@
 """Scores: background, masks, confidence, and the way to disk and back."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from selfreg.weak.pseudo_masks import uncertain_to_void
 from selfreg.weak.scores import Scores, class_map, confidence_map, load_scores, normalised, save_scores, with_background
+from selfreg.weak.stages import restored
 
 
 @given(st.integers(0, 3), st.floats(0.05, 0.9), st.integers(0, 1000))
@@ -65,3 +67,26 @@ def test_damaged_scores_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ValueError, match=r"x\.npz: cannot be read .*: delete .* and start again"):
         load_scores(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": np.zeros(3)},
+        {"classes": np.zeros(1, np.uint8), "values": np.zeros(1, np.uint8)},
+        {"classes": np.zeros(2, np.uint8), "values": np.zeros((1, 4, 4), np.uint8)},
+        {"classes": np.zeros(1, np.uint8), "values": np.full((1, 4, 4), np.nan)},
+        {"classes": np.array(["a"]), "values": np.zeros((1, 4, 4), np.uint8)},
+    ],
+)
+def test_scores_of_another_shape_or_type_are_refused_by_name(tmp_path: Path, content: dict[str, Any]) -> None:
+    np.savez(tmp_path / "x.npz", **content)
+    with pytest.raises(ValueError, match=r"x\.npz: cannot be read .*: delete .* and start again"):
+        load_scores(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("state", [{}, {"a": 1}, [1], torch.zeros(2)])
+def test_a_state_with_other_content_is_refused_by_name(tmp_path: Path, state: Any) -> None:
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt: cannot be read .*: delete .* and start again"):
+        restored(tmp_path / "x.pt", lambda content: content["classifier"])

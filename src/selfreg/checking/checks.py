@@ -114,10 +114,11 @@ def _open(
         except ValueError as error:
             findings.append(Finding("error", "split", split, None, str(error)))
             return None
+    # what lies beside the folders of the splits is unread for all of them
+    told = {finding.message for finding in findings}
     for path, reason in source.unread if isinstance(source, HasUnreadFiles) else ():
         message = f"{path}: {reason}: not used"
-        # what lies beside the folders of the splits is unread for all of them
-        if not any(finding.message == message for finding in findings):
+        if message not in told:
             findings.append(Finding("warning", "file", split, str(path), message))
     return source
 

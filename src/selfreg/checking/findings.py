@@ -71,15 +71,14 @@ def group_findings(findings: Sequence[Finding], root: str | None = None) -> list
     Returns:
         One group for each level and kind of message.
     """
-    groups: dict[tuple[str, str, str], list[tuple[str | None, str]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], dict[tuple[str | None, str], None]] = defaultdict(dict)
     for finding in findings:
         file, text = _split_message(finding, root)
         names = [name for path in (finding.file, file) if path for name in (path, Path(path).name)]
         pattern = _pattern(text, names)
-        if (file, text) not in groups[finding.level, finding.check, pattern]:
-            groups[finding.level, finding.check, pattern].append((file, text))
+        groups[finding.level, finding.check, pattern][file, text] = None
     return [
-        FindingGroup(level, found[0][1], tuple(file for file, _ in found if file), len(found))
+        FindingGroup(level, next(iter(found))[1], tuple(file for file, _ in found if file), len(found))
         for (level, _, _), found in groups.items()
     ]
 

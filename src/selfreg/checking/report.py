@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,9 +16,9 @@ from selfreg.config import DataConfig, check_overrides, load_config, parse_confi
 from selfreg.data import image_format_of, read_image
 from selfreg.data.kinds import guess_kind
 from selfreg.files import write_json
-from selfreg.messages import printable
 from selfreg.opening import source_options
 from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
+from selfreg.terminal import PlainConsole
 
 _SHOWN_GROUPS = 20
 
@@ -44,7 +42,7 @@ def check(
         splits = splits or list(dict.fromkeys((data.train_split, data.val_split)))
     else:
         data = _data_of_folder(target, kind, overrides)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         return check_data(
             data.kind,
@@ -72,10 +70,10 @@ def _data_of_folder(folder: Path, kind: str | None, overrides: Sequence[str]) ->
     return parse_config(content, str(folder), overrides).data
 
 
-def print_report(report: DataReport, console: Console | None = None) -> None:
+def print_report(report: DataReport, console: PlainConsole | None = None) -> None:
     """Print the splits, the classes and the findings, worst first; findings of one kind take one line."""
-    console = console or Console()
-    console.print(printable(f"{report.kind} {report.root or ''}"), markup=False, highlight=False, soft_wrap=True)
+    console = console or PlainConsole()
+    console.print(f"{report.kind} {report.root or ''}", highlight=False, soft_wrap=True)
     if any(item.pixels for item in report.items):  # no tables of zeros if no mask could be read
         for table in (_split_table(report), _class_table(report)):
             if table is not None:
@@ -83,8 +81,8 @@ def print_report(report: DataReport, console: Console | None = None) -> None:
     groups = report.groups
     for group in groups[:_SHOWN_GROUPS]:
         colour = "red" if group.level == "error" else "yellow"
-        console.print(f"[{colour}]{group.level}[/]", end=" ")
-        console.print(printable(group.line()), markup=False, highlight=False, soft_wrap=True)
+        console.print(group.level, style=colour, end=" ")
+        console.print(group.line(), highlight=False, soft_wrap=True)
     if len(groups) > _SHOWN_GROUPS:
         console.print(f"... and {len(groups) - _SHOWN_GROUPS} more kinds of findings: write them all with --out FILE")
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
@@ -144,17 +142,12 @@ def _picture(path: Path | None) -> NDArray[np.uint8] | None:
         return None
 
 
-def _plain(text: str) -> str:
-    """Escape text from a data set: no markup, no control characters."""
-    return escape(printable(text))
-
-
 def _split_table(report: DataReport) -> Table | None:
     if not report.splits:
         return None
     table = Table("split", "images", "void")
     for split, summary in report.splits.items():
-        table.add_row(_plain(split), str(summary.num_images), f"{summary.void_share:.1%}")
+        table.add_row(split, str(summary.num_images), f"{summary.void_share:.1%}")
     return table
 
 
@@ -163,9 +156,9 @@ def _class_table(report: DataReport) -> Table | None:
         return None
     table = Table("class", title="share of the labelled pixels, and images with the class")
     for split in report.splits:
-        table.add_column(_plain(split), justify="right")
+        table.add_column(split, justify="right")
     for index, name in enumerate(report.labels.class_names):
-        table.add_row(_plain(name), *(_class_cell(summary, index) for summary in report.splits.values()))
+        table.add_row(name, *(_class_cell(summary, index) for summary in report.splits.values()))
     return table
 
 

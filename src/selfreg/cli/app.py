@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from selfreg.messages import say
+
 app = typer.Typer(
     help="Self-regulation for semantic segmentation: train, evaluate, compare, predict.",
     no_args_is_help=True,
@@ -16,7 +18,7 @@ def _version(show: bool) -> None:
     if show:
         from importlib.metadata import version
 
-        print(f"selfreg {version('selfreg')}")
+        say(f"selfreg {version('selfreg')}")
         raise typer.Exit
 
 

@@ -1,6 +1,5 @@
 """Verbs for data: import, check-data."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
+from selfreg.messages import say
 
 
 @app.command("import")
@@ -73,8 +73,8 @@ def check_data(
     else:
         print_report(report)
     if out is not None:
-        print(f"report: {write_report(report, out)}", file=sys.stderr)
+        say(f"report: {write_report(report, out)}", stderr=True)
     if html is not None:
-        print(f"page: {write_report_page(report, html)}", file=sys.stderr)
+        say(f"page: {write_report_page(report, html)}", stderr=True)
     if report.errors:
         raise typer.Exit(1)

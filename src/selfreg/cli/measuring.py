@@ -1,6 +1,5 @@
 """Verbs that evaluate: evaluate, compare."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +26,7 @@ from selfreg.cli.options import (
     print_json,
     weights_named,
 )
+from selfreg.messages import say
 
 
 @app.command()
@@ -85,13 +85,13 @@ def evaluate(
             if as_json:
                 print_json({"folder": str(out), "files": written})
             else:
-                print(f"{written} label maps in {out}")
+                say(f"{written} label maps in {out}")
             return
         from selfreg.inference.evaluate import evaluate_run, predict_shard, print_table
 
         if shard is not None:
             predict_shard(run, shard, **options)
-            print(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
+            say(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
             return
         result = evaluate_run(run, **options)
     if as_json:
@@ -165,4 +165,4 @@ def compare(
         print_comparison(result)
     if html is not None:
         path = write_comparison(result, html)
-        print(f"page: {path}", file=sys.stderr)
+        say(f"page: {path}", stderr=True)

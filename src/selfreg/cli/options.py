@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from selfreg.messages import say
+
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key: section.key=value (repeatable).")]
 Scales = Annotated[str | None, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Also average over the mirror image.")]
@@ -24,7 +26,7 @@ AllowCode = Annotated[
 
 
 def print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, allow_nan=False))
+    say(*json.dumps(content, indent=2, allow_nan=False).splitlines())
 
 
 def weights_named(name: str) -> Any:

@@ -1,5 +1,6 @@
 """Verbs that train: demo, train, pseudo, study."""
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
+from selfreg.messages import say
 
 if TYPE_CHECKING:
     from selfreg.run import Run
@@ -52,8 +54,9 @@ def train(
     # typing errors are reported before heavy imports
     loaded = load_config(config, overrides or ())
     check_overrides(overrides or (), TRAINING_SECTIONS, "train")
+    _check_ranks()
     # with --json, the standard output contains only JSON
-    announce = partial(print, flush=True, file=sys.stderr if as_json else sys.stdout)
+    announce = partial(say, stderr=as_json)
     if dry_run:
         from selfreg.training.dry_run import dry_run as take_one_step
 
@@ -61,7 +64,7 @@ def train(
         if as_json:
             print_json(found.to_json())
         else:
-            print("\n".join(found.lines()))
+            say(*found.lines())
         return
     from selfreg.training import is_first_process
     from selfreg.training import train as train_run
@@ -84,7 +87,15 @@ def train(
     if as_json:
         print_json({"run": str(run.folder), **(run.summary() or {})})
     else:
-        print("\n".join(_ending(run, page=page)))
+        say(*_ending(run, page=page))
+
+
+def _check_ranks() -> None:
+    """Raise ValueError for a rank in the environment that is no number, which Lightning reads when it is imported."""
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+        value = os.environ.get(name, "0")
+        if not value.isdecimal():
+            raise ValueError(f"{name}={value} in the environment: is no number of a process; unset it")
 
 
 def _ending(run: "Run", *, page: bool) -> list[str]:

@@ -1,6 +1,5 @@
 """Verbs that use a network: predict, export, taps."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from selfreg.cli.options import (
     print_json,
     weights_named,
 )
+from selfreg.messages import one_line, say
 from selfreg.regulation.options import PROBE_SIZE
 
 
@@ -78,10 +78,10 @@ def predict(
         shard=shard or "1/1",
         overrides=overrides or (),
     )
-    print(f"{result.written} masks in {out}")
+    say(f"{result.written} masks in {out}")
     if result.unreadable:
-        print("\n".join(result.unreadable), file=sys.stderr)
-        print(f"{len(result.unreadable)} images could not be read and were skipped", file=sys.stderr)
+        say(*map(one_line, result.unreadable), stderr=True)
+        say(f"{len(result.unreadable)} images could not be read and were skipped", stderr=True)
         raise typer.Exit(1)
 
 
@@ -102,7 +102,7 @@ def export(
     if as_json:
         print_json({"path": str(path), "max_difference": parity.max_difference, "agreement": parity.agreement})
         return
-    print(f"{path}: max difference {parity.max_difference:.1e}, same class at {100 * parity.agreement:.2f} % of pixels")
+    say(f"{path}: max difference {parity.max_difference:.1e}, same class at {100 * parity.agreement:.2f} % of pixels")
 
 
 @app.command()
@@ -123,5 +123,5 @@ def taps(
         rows = [{key: getattr(tap, key) for key in ("name", "stride", "channels", "layout")} for tap in found]
         print_json({"network": network, "num_classes": num_classes, "parameters": parameters, "taps": rows})
         return
-    print(found)
-    print(f"\n{network}: {parameters / 1e6:.2f} M parameters at {num_classes} classes")
+    say(*str(found).splitlines(), "")
+    say(f"{network}: {parameters / 1e6:.2f} M parameters at {num_classes} classes")

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from selfreg.config import check_overrides
 from selfreg.data import Source, check_same_classes
 from selfreg.evaluation import CLASS_MEASURES, MEASURES, ImageResult, paired_differences, summarise
@@ -16,6 +14,7 @@ from selfreg.inference.kept_maps import predict_source
 from selfreg.inference.scoring import score_folder
 from selfreg.report.tables import Cell, TextTable, difference_cell, print_table
 from selfreg.run import Run, Weights
+from selfreg.terminal import PlainConsole
 
 SMALL_PRINT = (
     "Intervals: 95 %, images resampled 1,000 times. They do not cover the variation between trainings with other seeds."
@@ -167,14 +166,14 @@ def _compare(
     return Comparison(source, split, sides, differences)
 
 
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+def print_comparison(comparison: Comparison, console: PlainConsole | None = None) -> None:
     """Print the measures with paired differences, the IoU of each class, and the verdict."""
-    console = console or Console()
+    console = console or PlainConsole()
     print_table(_measure_table(comparison), console)
     print_table(_class_table(comparison), console)
     for sentence in verdict_sentences(comparison):
-        console.print(sentence, markup=False, highlight=False)
-    console.print(SMALL_PRINT, markup=False, highlight=False)
+        console.print(sentence, highlight=False)
+    console.print(SMALL_PRINT, highlight=False)
 
 
 def verdict_sentences(comparison: Comparison) -> list[str]:

@@ -1,6 +1,7 @@
 """The meaning of mask values: class names, background, the void value on disk, colours."""
 
 import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -88,11 +89,11 @@ class Labels:
 
     def __post_init__(self) -> None:
         names = self.class_names
-        twice = sorted({name for name in names if names.count(name) > 1})
         if not names or len(names) > 254:
             raise ValueError(f"{len(names)} classes: give between 1 and 254 class names")
         if not all(name and name.isprintable() for name in names):
             raise ValueError(f"class names {reprlib.repr(names)}: give each class a name that can be printed in a line")
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(f"class name '{twice[0]}' is given twice: name each class once")
         if self.void is not None and not len(names) <= self.void <= 255:

@@ -102,15 +102,15 @@ def value_table(values: Mapping[Any, Any], labels: Labels) -> NDArray[np.uint8]:
         ValueError: If a value or a class is out of range or unknown.
     """
     table = np.full(256, INVALID, dtype=np.uint8)
-    texts = [str(key) for key in values]
-    twice = next((text for text in texts if texts.count(text) > 1), None)
-    if twice is not None:
-        raise ValueError(f"masks.map: {twice} is given twice: give each value once")
+    seen: set[int] = set()
     for key, target in values.items():
         # JSON and some YAML tools write the keys as text
         value = int(key) if isinstance(key, str) and key.isdecimal() else key
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
             raise ValueError(f"masks.map: {reprlib.repr(key)} is not a value of a mask: give 0..255")
+        if value in seen:
+            raise ValueError(f"masks.map: {value} is given twice: give each value once")
+        seen.add(value)
         if target == "void":
             table[value] = IGNORE_INDEX
         elif target in labels.class_names:

@@ -1,6 +1,7 @@
 """COCO instances, as exported by CVAT, Roboflow, Label Studio and others."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -54,10 +55,12 @@ def read_coco(source: Path, unlabelled: Unlabelled) -> Export:
         by_name.setdefault(image.name, []).append(image)
     images: list[Annotated] = []
     missing: list[tuple[object, str]] = []
+    inside = [source, *sorted(source.glob("*/")), *sorted(source.glob("images/*/"))]
     for path, instances in read.items():
+        folders = [folder for folder in (path.parent, path.parent.parent, *inside) if folder.is_relative_to(source)]
         split = _split_of_file(path.relative_to(source))
         for index, name in enumerate(instances.file_names):
-            found = _find(name, path, source, by_name, split)
+            found = _find(name, source, folders, by_name, split)
             if found is None:
                 missing.append((path, f"the image {name!r} is missing"))
                 continue
@@ -97,11 +100,12 @@ def _split_of_file(place: Path) -> str | None:
     return None
 
 
-def _find(name: str, path: Path, source: Path, by_name: dict[str, list[Path]], split: str | None) -> Path | None:
+def _find(
+    name: str, source: Path, folders: Sequence[Path], by_name: dict[str, list[Path]], split: str | None
+) -> Path | None:
     place = PurePosixPath(name.replace("\\", "/"))
     if ".." not in place.parts and not place.is_absolute():
-        folders = [path.parent, path.parent.parent, source, *sorted(source.glob("*")), *sorted(source.glob("images/*"))]
-        found = [folder / place for folder in folders if folder.is_relative_to(source) and (folder / place).is_file()]
+        found = [folder / place for folder in folders if (folder / place).is_file()]
         of_split = [image for image in found if split and split in image.relative_to(source).as_posix().lower()]
         if found:
             return (of_split or found)[0]

@@ -114,7 +114,7 @@ def classes_and_background(
     Raises:
         ValueError: If a name is empty or given twice, or there are too many.
     """
-    own = [name for name in names if find_background([name]) == 0]
+    own = {name for name in names if find_background([name]) == 0}
     objects = [name for name in names if name not in own]
     front = ("background",) if unlabelled == "background" or own else ()
     try:

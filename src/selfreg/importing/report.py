@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from selfreg.checking.findings import DataReport
 from selfreg.checking.report import check, print_report
 from selfreg.importing.items import Unlabelled
 from selfreg.importing.writing import Imported, import_export
-from selfreg.messages import printable
+from selfreg.messages import say
+from selfreg.terminal import PlainConsole
 
 
 def import_and_check(
@@ -22,7 +22,7 @@ def import_and_check(
     unlabelled: Unlabelled | None = None,
 ) -> tuple[Imported, DataReport]:
     """Import an export and check the new data set; see `import_export`."""
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=None)
         imported = import_export(
             source,
@@ -39,7 +39,7 @@ def import_and_check(
 def print_import(imported: Imported, report: DataReport) -> None:
     """Print what was written and decided, then the findings of `check-data`."""
     counts = ", ".join(f"{count} in {split}" for split, count in imported.counts.items())
-    print(printable(f"{imported.folder}: imported from {imported.format}; images: {counts}"))
+    say(f"{imported.folder}: imported from {imported.format}; images: {counts}")
     for note in imported.notes:
-        print(printable(f"note: {note}"))
+        say(f"note: {note}")
     print_report(report)

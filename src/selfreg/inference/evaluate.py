@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from selfreg.config import check_overrides
@@ -15,6 +14,7 @@ from selfreg.inference.kept_maps import data_settings, predict_source
 from selfreg.inference.predict import share_of
 from selfreg.inference.scoring import LabelFolder, score_folder
 from selfreg.run import Run, Weights
+from selfreg.terminal import PlainConsole
 
 
 def effective_keys(split: str | None) -> list[str]:
@@ -110,9 +110,9 @@ def label_folder(
     return LabelFolder(folder, Labels(tuple(names), ignore_index), images)
 
 
-def print_table(result: dict[str, Any], console: Console | None = None) -> None:
+def print_table(result: dict[str, Any], console: PlainConsole | None = None) -> None:
     """Print every measure with its interval, then the measures of each class."""
-    console = console or Console()
+    console = console or PlainConsole()
     measured = Table("", "value", "95 % interval", title=f"{result['num_images']} images")
     for key, measure in MEASURES.items():
         if result.get(key) is not None:

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from selfreg.config import DataConfig, ValidationConfig
 from selfreg.data import Source
@@ -27,6 +25,7 @@ from selfreg.input_files import PICTURE_LIMIT, read_bytes, read_text
 from selfreg.networks import runs_own_code
 from selfreg.run import Run, Weights
 from selfreg.seals import digest_of_array, digest_of_file, is_sealed, seal
+from selfreg.terminal import progress_over
 
 _KEYWORD = b"selfreg seal\0"
 _SEAL_LENGTH = 64
@@ -70,7 +69,7 @@ def predict_source(
     indices = range(len(source))[share]
     with output_folder(run.folder):
         _note_data(run.predicted_data_path(split, which), data)
-        for index in track(indices, "predicting", console=Console(stderr=True), transient=True):
+        for index in progress_over(indices, "predicting"):
             image, path = source.read(index).image, prediction_path(folder, source.ids[index])
             pixels = digest_of_array(image)
             if _is_kept(path, inputs, pixels):

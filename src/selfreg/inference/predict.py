@@ -1,6 +1,6 @@
 """`selfreg predict`: class maps of a photograph, of a folder of them, or of a split of a data set."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,8 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from selfreg.config import check_overrides
 from selfreg.data import Source, read_image
@@ -21,6 +19,7 @@ from selfreg.inference.model import Model
 from selfreg.inference.overlays import write_overlay
 from selfreg.inference.photographs import IMAGE_SUFFIXES, find_images, output_names, refuse_overwriting, share_of
 from selfreg.inference.predictor import Predictor
+from selfreg.terminal import progress_over
 
 __all__ = ["IMAGE_SUFFIXES", "Outputs", "Predicted", "find_images", "predict_images", "predict_split", "share_of"]
 
@@ -174,9 +173,9 @@ def _predict_one(
     result.written += 1
 
 
-def progress_bar(items: Sequence[Any]) -> Iterator[Any]:
+def progress_bar(items: Sequence[Any]) -> Iterable[Any]:
     """A progress bar on the standard error."""
-    yield from track(items, description="predicting", console=Console(stderr=True), transient=True)
+    return progress_over(items, "predicting")
 
 
 def prediction_path(folder: Path, image_id: str) -> Path:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from selfreg.data import Labels, Pair, Source, index_table, read_image, read_mask
 from selfreg.data.label_counts import label_fault
 from selfreg.evaluation import ImageResult, evaluate_image
 from selfreg.inference.predict import IMAGE_SUFFIXES, prediction_path
+from selfreg.terminal import progress_over
 from selfreg.workers import map_in_processes
 
 # starting a process costs as much as scoring this many small images
@@ -117,7 +116,7 @@ def score_folder(
     scored = map_in_processes(
         partial(_score_one, source, folder, class_names), range(len(source)), processes=processes, chunk_size=4
     )
-    results = list(track(scored, description, total=len(source), console=Console(stderr=True), transient=True))
+    results = list(progress_over(scored, description, total=len(source)))
     _refuse_misread_labels(source, results)
     return results
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from selfreg.evaluation.measures import Difference, Verdict
+from selfreg.messages import printable
+from selfreg.terminal import PlainConsole
 
 _COLOURS: dict[Verdict, str] = {"better": "green", "worse": "red", "not distinguishable": "dim"}
 _WIDEST_HEADER = 16
@@ -40,7 +41,7 @@ def difference_cell(difference: Difference | None) -> Cell:
     return Cell(difference.text, difference.interval_text, difference.verdict)
 
 
-def print_table(table: TextTable, console: Console) -> None:
+def print_table(table: TextTable, console: PlainConsole) -> None:
     """Print a table; a table wider than the console is split into several blocks of columns."""
     widths = [_width(table, column) for column in range(len(table.header))]
     # long row titles wrap to two lines before columns are moved to another block
@@ -48,11 +49,11 @@ def print_table(table: TextTable, console: Console) -> None:
     title: str | None = table.title
     for block in _blocks(widths, console.width - titles - 1):
         printed = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-        printed.add_column(escape(table.header[0]), width=titles)
+        printed.add_column(table.header[0], width=titles)
         for column in block:
-            printed.add_column(escape(table.header[column]), justify="right", width=widths[column], overflow="fold")
+            printed.add_column(table.header[column], justify="right", width=widths[column], overflow="fold")
         for row in table.rows:
-            printed.add_row(_marked(row[0]), *(_marked(row[column]) for column in block))
+            printed.add_row(_coloured(row[0]), *(_coloured(row[column]) for column in block))
         console.print(printed)
         console.print()
         title = None
@@ -76,9 +77,9 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
     yield block
 
 
-def _marked(cell: Cell) -> str:
-    text = escape("\n".join(filter(None, (cell.text, cell.below))))
-    return f"[{_COLOURS[cell.verdict]}]{text}[/]" if cell.verdict else text
+def _coloured(cell: Cell) -> Text:
+    text = "\n".join(printable(line) for line in (cell.text, cell.below) if line)
+    return Text(text, style=_COLOURS[cell.verdict] if cell.verdict else "")
 
 
 def markdown_table(table: TextTable) -> list[str]:

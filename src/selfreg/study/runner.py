@@ -10,14 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from statistics import mean
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from selfreg.config import Config
 from selfreg.files import appended_file, refuse_links
 from selfreg.input_files import read_end
 from selfreg.study.planned import PlannedRun
+from selfreg.terminal import PlainConsole
 from selfreg.termination import SAFE_PATH, interruptible
 
 _POLL_SECONDS = 0.2
@@ -74,7 +73,7 @@ def _visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
-def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Console) -> dict[str, str]:
+def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: PlainConsole) -> dict[str, str]:
     """Train the runs that have not finished, one per place at a time, and wait until all have ended.
 
     Other processes may work on the same runs. Each run is claimed before it is trained; runs of other processes are
@@ -99,7 +98,7 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Cons
         while queue.waiting or started:
             for run, words in queue.drop_ended():
                 if words is not None:
-                    progress.console.print(f"[red]{escape(run.name)}: failed elsewhere: {escape(words)}[/]")
+                    console.print(f"{run.name}: failed elsewhere: {words}", style="red")
             while free and (claimed := queue.claim()):
                 started.append(_start(*claimed, free.pop(0)))
             for each in [each for each in started if each.process.poll() is not None]:
@@ -108,22 +107,19 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Cons
                 seconds = time.monotonic() - each.since
                 if each.process.returncode == 0 and each.run.finished:
                     durations.append(seconds)
-                    progress.console.print(f"{escape(each.run.name)}: trained in {_clock(seconds)}")
+                    console.print(f"{each.run.name}: trained in {_clock(seconds)}")
                 elif each.run.busy:
                     # a training process of a killed study is still at work on this run
                     queue.waiting.append(each.run)
                 else:
                     words = queue.fail(each.run, _last_words(each))
-                    progress.console.print(
-                        f"[red]{escape(each.run.name)}: failed: {escape(words)}[/] "
-                        f"(see {escape(str(each.run.log_path))})",
-                        soft_wrap=True,
-                    )
+                    console.print(f"{each.run.name}: failed: {words}", style="red", end=" ", soft_wrap=True)
+                    console.print(f"(see {each.run.log_path})", soft_wrap=True)
                 each.claim.close()
             if queue.waiting and not started and not told:
                 told = True
                 names = ", ".join(run.name for run in queue.waiting)
-                progress.console.print(f"waiting for runs that other processes train: {escape(names)}")
+                console.print(f"waiting for runs that other processes train: {names}")
             current = ", ".join(each.run.name for each in started)
             remaining = _remaining(durations, len(queue.waiting), started, len(places))
             completed = len(runs) - len(queue.waiting) - len(started)
@@ -182,7 +178,7 @@ class _Queue:
         return words
 
 
-def _display(console: Console) -> Progress:
+def _display(console: PlainConsole) -> Progress:
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=24),

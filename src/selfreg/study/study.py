@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from selfreg.config import Config, dump_config, load_config
 from selfreg.data import Source
 from selfreg.evaluation.scores import Floats
 from selfreg.files import is_locked, output_folder, write_json, write_text
 from selfreg.input_files import read_text
+from selfreg.messages import say
 from selfreg.opening import open_split, open_training_split
 from selfreg.report.study_page import write_study_page
 from selfreg.run import Run
@@ -30,6 +30,7 @@ from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.runner import find_places, train_all
 from selfreg.study.score_cache import digest_of_source, kept_scores
 from selfreg.study.tables import markdown, print_study, study_page
+from selfreg.terminal import PlainConsole
 
 _SECONDS_BETWEEN_CLAIMS = 1.0
 
@@ -77,7 +78,7 @@ def run_study(
     source = _open(study)
     places = find_places(study, jobs)
     planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
-    console = Console(stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     # seed by seed, so that an interrupted study has complete pairs
     order = [planned[arm][index] for index in range(seeds) for arm in parsed]
     with output_folder(folder):
@@ -88,7 +89,7 @@ def run_study(
         result = StudyResult(study, len(source), all_seeds, results, failures, tuple(source.labels.class_names))
         _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
-        print(json.dumps(result.to_json(), indent=2, allow_nan=False))
+        say(*json.dumps(result.to_json(), indent=2, allow_nan=False).splitlines())
     return not failures
 
 
@@ -170,12 +171,14 @@ def _arm_result(
     return ArmResult(arm, scores, seconds, curve, by_depth)
 
 
-def _report(result: StudyResult, folder: Path, html: Path, console: Console, command: str) -> None:
+def _report(result: StudyResult, folder: Path, html: Path, console: PlainConsole, command: str) -> None:
     print_study(result, console)
     write_json(folder / "study.json", result.to_json())
     write_text(folder / "study.md", markdown(result, command))
     write_study_page(study_page(result, command), html)
-    console.print(f"\ntable: {os.path.relpath(folder / 'study.md')}\npage: {os.path.relpath(html)}", soft_wrap=True)
+    console.print()
+    console.print(f"table: {os.path.relpath(folder / 'study.md')}", soft_wrap=True)
+    console.print(f"page: {os.path.relpath(html)}", soft_wrap=True)
 
 
 def _command(config_path: Path, arms: str, seeds: int, overrides: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from statistics import median
 
-from rich.console import Console
-
 from selfreg.evaluation.measures import (
     CLASS_MEASURES,
     HEADLINES,
@@ -18,6 +16,7 @@ from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage
 from selfreg.report.tables import Cell, TextTable, difference_cell, markdown_table, print_table
 from selfreg.study.intervals import PairedDifference, mean_and_spread
 from selfreg.study.results import ArmResult, StudyResult
+from selfreg.terminal import PlainConsole
 
 
 def make_tables(result: StudyResult) -> list[TextTable]:
@@ -88,12 +87,12 @@ def _small_print(result: StudyResult) -> list[str]:
     return [result.coverage, *failed]
 
 
-def print_study(result: StudyResult, console: Console) -> None:
+def print_study(result: StudyResult, console: PlainConsole) -> None:
     """Print all tables and the verdicts."""
     for table in make_tables(result):
         print_table(table, console)
     for sentence in in_words(result):
-        console.print(sentence, markup=False, highlight=False)
+        console.print(sentence, highlight=False)
 
 
 def markdown(result: StudyResult, command: str) -> str:

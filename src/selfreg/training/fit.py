@@ -13,7 +13,6 @@ import torch
 
 from selfreg.config import Config
 from selfreg.data.source import item_name
-from selfreg.input_files import WEIGHTS_LIMIT, check_file
 from selfreg.messages import one_line, raised_in
 from selfreg.run import Run
 from selfreg.training.checkpoints import Checkpoints
@@ -22,7 +21,7 @@ from selfreg.training.optimiser import poly_schedule
 from selfreg.training.preparation import Preparation, prepare
 from selfreg.training.processes import ending_together, share_batch_norm
 from selfreg.training.progress import Announce, announce_on_stdout
-from selfreg.training.resuming import extend, refuse_other_config
+from selfreg.training.resuming import extend, read_place, refuse_other_config, restoring
 from selfreg.training.task import SegmentationTask
 from selfreg.training.trainer import make_trainer, quiet_lightning
 
@@ -130,9 +129,7 @@ def _overview(config: Config, prepared: Preparation) -> str:
 
 def _continuation(checkpoint: Path, config: Config, total_steps: int) -> str:
     """Where a run goes on, and with which learning rate."""
-    check_file(checkpoint, WEIGHTS_LIMIT)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    epoch, step = int(state["epoch"]) + 1, int(state["global_step"])
+    epoch, step = read_place(checkpoint, total_steps)
     training = config.training
     factor = poly_schedule(total_steps, training.poly_power, training.linear_warm_up_steps)(step)
     return (
@@ -145,7 +142,7 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, prepared: Preparation, chec
     trainer.fit_loop.max_epochs = prepared.epochs
     trainer.log_every_n_steps = min(10, prepared.steps_per_epoch)  # type: ignore[attr-defined]
     try:
-        with explaining_failures(task.config.training.compile):
+        with explaining_failures(task.config.training.compile), restoring(checkpoint):
             trainer.fit(task, prepared.loader, prepared.validation, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning's own answer to a signal

@@ -1,5 +1,6 @@
 """What several processes that train together have to settle: what they share, and how a failure of one ends all."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -38,6 +39,25 @@ def check_strategy(trainer: L.Trainer, name: str) -> None:
     )
     if not (one_process or ddp):
         raise ValueError(f"training.strategy {name!r}: is not supported over several processes; use ddp")
+
+
+def settle_rank(trainer: L.Trainer) -> None:
+    """Let a process that trains alone be the one that writes, whatever rank its environment names.
+
+    A scheduler or an earlier launcher leaves RANK, LOCAL_RANK or SLURM_PROCID behind, by which Lightning would take
+    this process for one of several: it would train to the end and write nothing.
+
+    Raises:
+        ValueError: If several processes are to train and LOCAL_RANK is set without the address of the first one;
+            Lightning would wait for them for ever.
+    """
+    if trainer.world_size == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    elif "LOCAL_RANK" in os.environ and not {"MASTER_PORT", "SLURM_NTASKS", "LSB_JOBID"} & set(os.environ):
+        raise ValueError(
+            f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in the environment, but no MASTER_PORT: unset LOCAL_RANK, "
+            "or start all processes with a launcher such as torchrun"
+        )
 
 
 def share_batch_norm(model: nn.Module) -> nn.Module:

@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 import lightning as L
 from torch import Tensor
 
+from selfreg.messages import say
 from selfreg.training.task import SegmentationTask
 
 Announce = Callable[[str], None]
 """Where a line for people goes."""
 
-announce_on_stdout: Announce = partial(print, flush=True)
+announce_on_stdout: Announce = say
 
 
 class EpochLines(L.Callback):

@@ -1,6 +1,16 @@
 """Going on with a run: with the configuration that it was started with, or for longer."""
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
 from selfreg.config import Config
+from selfreg.input_files import WEIGHTS_LIMIT, check_file
+from selfreg.messages import one_line
 from selfreg.run import Run
 
 # keys that say where a run computes, or how it is watched: they may change between start and resumption
@@ -27,6 +37,61 @@ def refuse_other_config(run: Run, config: Config, *, but: tuple[str, ...] = ()) 
                 )
 
 
+_STATE = {
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+"""What the state of a training holds, and of which type."""
+_RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
+
+
+def read_place(path: Path, total_steps: int) -> tuple[int, int]:
+    """Read how many epochs and steps a state of a training has behind it.
+
+    Args:
+        path: The state.
+        total_steps: Number of steps of the whole training.
+
+    Raises:
+        ValueError: If the file holds something else, or the state of a longer training.
+    """
+    check_file(path, WEIGHTS_LIMIT)
+    # mapped, so that the weights are not read
+    state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    wrong = [key for key, kind in _STATE.items() if not (isinstance(state, dict) and isinstance(state.get(key), kind))]
+    if wrong or len(state["optimizer_states"]) != 1:
+        raise _damaged(path, f"missing or wrong: {', '.join(wrong or ['optimizer_states'])}")
+    epoch, step = state["epoch"] + 1, state["global_step"]
+    if not 1 <= epoch <= max(step, 1) or not 0 <= step <= total_steps:
+        raise _damaged(path, f"of epoch {epoch}, step {step}; the run has {total_steps} steps")
+    return epoch, step
+
+
+@contextmanager
+def restoring(path: Path | None) -> Iterator[None]:
+    """Tell an error while Lightning restores a state from one of the training."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        places = {frame.f_code.co_name for frame, _ in frames if frame.f_globals.get("__name__") == _RESTORING}
+        if path is None or not any(name.startswith(("restore", "resume")) for name in places):
+            raise
+        raise _damaged(path, one_line(error)) from None
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path}: is no state of this training ({reason}); train anew into another --out")
+
+
 def extend(run: Run, config: Config, epochs: int) -> Config:
     """Let a run that has ended go on for more epochs; returns its new configuration, which the run keeps.
 
@@ -47,7 +112,9 @@ def extend(run: Run, config: Config, epochs: int) -> Config:
     if epochs < 1:
         raise ValueError(f"--extend {epochs}: give at least one epoch")
     refuse_other_config(run, config, but=("epochs", "max_steps"))
-    done, steps = int(summary["epochs"]), int(summary["steps"])
+    done, steps = summary.get("epochs", 0), summary.get("steps", 0)
+    if not 0 < done <= steps:
+        raise ValueError(f"{run.folder}: its summary names {done} epochs and {steps} steps; the run is damaged")
     training = config.training
     if training.max_steps is None:
         length = {"epochs": done + epochs}

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from selfreg.config import TrainingConfig
 from selfreg.data import Labels, Source
 from selfreg.data.label_counts import absent_classes, label_fault
+from selfreg.terminal import progress_over
 
 # reading more than this many pairs takes longer than a wrong one is worth; `selfreg check-data` reads all
 READ_AT_MOST = 5000
@@ -43,12 +42,8 @@ def survey(source: Source, description: str = "checking data") -> Survey:
 
     indices = range(0, len(source), step)
     with ThreadPoolExecutor() as pool:
-        console = Console(stderr=True)
         results = pool.map(look, indices)
-        # without a terminal a bar would leave an empty line in the log
-        hidden = not console.is_terminal
-        bar = track(results, description, total=len(indices), console=console, transient=True, disable=hidden)
-        found = list(bar)
+        found = list(progress_over(results, description, total=len(indices)))
     total: NDArray[np.int64] = np.sum([pixels for pixels, _ in found], axis=0)
     _check_labels(total, source.labels, description.removeprefix("checking "))
     return Survey(total[: source.labels.num_classes], sorted({shape for _, shape in found}))

@@ -1,6 +1,5 @@
 """The Lightning task: one step of training, one step of validation."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from selfreg.config import Config
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
-from selfreg.messages import raised_in
+from selfreg.messages import raised_in, say
 from selfreg.regulation import (
     MultiExit,
     SelfRegulation,
@@ -249,7 +248,7 @@ class SegmentationTask(L.LightningModule):
         allowed = self.config.training.skip_non_finite
         if self.skipped_batches <= allowed:
             count = f"{self.skipped_batches} of {allowed}"
-            print(f"skipped a batch whose loss is not finite ({count}): {images}", file=sys.stderr)
+            say(f"skipped a batch whose loss is not finite ({count}): {images}", stderr=True)
             return
         raise ValueError(broken_loss(raw, step=step, skipped=self.skipped_batches - 1, images=images))
 

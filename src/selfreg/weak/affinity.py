@@ -1,7 +1,6 @@
 """The affinity stage: learns class boundaries from seeds, for the random walk."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,15 +11,13 @@ from torch.utils.data import Dataset
 from selfreg.config.weak import AffinityOptions
 from selfreg.data import normalise
 from selfreg.files import whole_file
-from selfreg.input_files import WEIGHTS_LIMIT, check_file
-from selfreg.messages import one_line
 from selfreg.regulation import MultiExit
 from selfreg.weak.classifier import InputStatistics
 from selfreg.weak.pseudo_masks import uncertain_to_void
 from selfreg.weak.refine import ReadScores, Refine
 from selfreg.weak.refinement import AffinityNetwork, load_affinity, train_affinity, walk_within_boundaries
 from selfreg.weak.scores import VOID, Scores, class_map, confidence_map
-from selfreg.weak.stages import Stage
+from selfreg.weak.stages import Stage, restored
 from selfreg.weak.tagged import TaggedImages
 
 
@@ -106,7 +103,7 @@ def _train_or_load(
     seed: int,
 ) -> AffinityNetwork:
     path = stage.path("affinity.pt")
-    state = _read(path) if path.exists() else None
+    state = restored(path, _checked) if path.exists() else None
     if stage.done and state is not None:
         return load_affinity(state, backbone)
 
@@ -129,12 +126,9 @@ def _train_or_load(
     return network
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        check_file(path, WEIGHTS_LIMIT)
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path}: cannot be read ({one_line(error, first=True)}): delete this file and start again"
-        ) from None
+def _checked(state: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"epochs": int, "branch": dict, "optimizer": dict, "losses": list}
+    wrong = [key for key, kind in kinds.items() if not isinstance(state[key], kind)]
+    if wrong:
+        raise ValueError(f"a wrong {wrong[0]}")
     return state

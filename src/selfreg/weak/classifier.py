@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,13 +13,12 @@ from torch.utils.data import DataLoader
 from selfreg.config import Config, TrainingConfig
 from selfreg.data import SeededSampler, TrainingSet
 from selfreg.files import whole_file, write_json
-from selfreg.input_files import WEIGHTS_LIMIT, check_file
-from selfreg.messages import one_line
 from selfreg.networks import preprocessing
 from selfreg.regulation import MultiExit
+from selfreg.terminal import PlainConsole
 from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
 from selfreg.weak.classifier_network import build_classifier, class_maps, show_exits, tag_loss
-from selfreg.weak.stages import Stage
+from selfreg.weak.stages import Stage, restored
 from selfreg.weak.tagged import ForegroundTags, TaggedImages
 
 InputStatistics = tuple[Sequence[float], Sequence[float]]
@@ -51,7 +49,10 @@ def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device:
     optimizer, schedule = _optimizer(config, classifier, steps=len(loader) * options.epochs)
     first, history = _resume(stage, classifier, optimizer, schedule)
     with Progress(
-        *Progress.get_default_columns(), TextColumn("{task.fields[loss]}"), console=Console(stderr=True), transient=True
+        *Progress.get_default_columns(),
+        TextColumn("{task.fields[loss]}"),
+        console=PlainConsole(stderr=True),
+        transient=True,
     ) as progress:
         task = progress.add_task(stage.name, total=len(loader) * options.epochs, completed=len(loader) * first, loss="")
         for epoch in range(first, options.epochs):
@@ -81,7 +82,7 @@ def train_classifier(config: Config, tagged: TaggedImages, stage: Stage, device:
 def load_classifier(config: Config, tagged: TaggedImages, stage: Stage, device: torch.device) -> nn.Module:
     """Load the trained classifier of a stage, in eval mode with its exits running."""
     classifier = build_classifier(config.classifier, len(tagged.foreground), config.seed, pretrained=False)
-    classifier.load_state_dict(_read(stage)["classifier"])
+    restored(_checkpoint(stage), lambda state: classifier.load_state_dict(state["classifier"]))
     return show_exits(classifier.to(device))
 
 
@@ -145,24 +146,15 @@ def _resume(
     """Restore the state of the stage; return the number of finished epochs and their losses."""
     if not _checkpoint(stage).exists():
         return 0, []
-    state = _read(stage)
-    classifier.load_state_dict(state["classifier"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return int(state["epochs"]), list(state["history"])
+
+    def restore(state: dict[str, Any]) -> tuple[int, list[float]]:
+        classifier.load_state_dict(state["classifier"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        return int(state["epochs"]), [float(loss) for loss in state["history"]]
+
+    return restored(_checkpoint(stage), restore)
 
 
 def _checkpoint(stage: Stage) -> Path:
     return stage.path("classifier.pt")
-
-
-def _read(stage: Stage) -> dict[str, Any]:
-    path = _checkpoint(stage)
-    try:
-        check_file(path, WEIGHTS_LIMIT)
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path}: cannot be read ({one_line(error, first=True)}): delete {path.parent} and start again"
-        ) from None
-    return state

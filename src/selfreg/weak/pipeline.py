@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from selfreg.config import Config, dump_config
 from selfreg.config.weak import AffinityOptions
 from selfreg.files import locked, write_json, write_text
+from selfreg.terminal import PlainConsole
 from selfreg.weak.affinity import affinity_refinement
 from selfreg.weak.cam import write_activation_maps
 from selfreg.weak.classifier import input_statistics, load_classifier, train_classifier
@@ -170,31 +170,29 @@ def _device(config: Config) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and config.training.accelerator != "cpu" else "cpu")
 
 
-def print_result(result: PseudoResult, console: Console | None = None) -> None:
+def print_result(result: PseudoResult, console: PlainConsole | None = None) -> None:
     """Print the scores of the stages, the sweep if there is one, and where the masks are."""
-    console = console or Console()
+    console = console or PlainConsole()
     if result.scores:
         table = Table("stage", "mIoU", "coverage", "mIoU, void as missed", title="against the true masks, %")
         for title, score in result.scores.items():
             table.add_row(title, *_percent(score.miou, score.coverage, score.miou_of_all))
         console.print(table)
     else:
-        console.print(f"not scored: {result.not_scored}", markup=False, soft_wrap=True)
+        console.print(f"not scored: {result.not_scored}", soft_wrap=True)
     if result.sweep:
         table = Table("cam.background_threshold", "mIoU of the CAMs")
         for threshold, score in result.sweep.items():
             table.add_row(f"{threshold:g}", *_percent(score.miou))
         console.print(table)
     statistics = result.statistics
-    console.print(
+    for line in (
         f"{result.folder / 'pseudo'}: {statistics.images} masks, {statistics.void_share:.1%} void, "
-        f"{len(statistics.lost_tags)} images lack a class of their tags\n"
-        f"page: {result.folder / 'index.html'}\n"
+        f"{len(statistics.lost_tags)} images lack a class of their tags",
+        f"page: {result.folder / 'index.html'}",
         f"train on them: selfreg train CONFIG --set data.pseudo={result.folder}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _percent(*values: float) -> list[str]:

@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
-from rich.progress import track
 
 from selfreg.config.weak import PseudoConfig
 from selfreg.data import Labels, read_mask
@@ -24,6 +22,7 @@ from selfreg.data.pseudo_labels import CONFIDENCE_FOLDER, MASK_FOLDER, STATISTIC
 from selfreg.files import leads_out, read_json, remove_file, remove_leftovers, whole_file, write_json, write_text
 from selfreg.inference.predict import save_index_png
 from selfreg.input_files import ANNOTATION_LIMIT, read_text
+from selfreg.terminal import progress_over
 from selfreg.weak.refine import ReadScores
 from selfreg.weak.scores import VOID, class_map, confidence_map
 from selfreg.weak.tagged import TaggedImages
@@ -64,7 +63,7 @@ def write_masks(root: Path, key: str, tagged: TaggedImages, scores: ReadScores, 
     for folder in (root / MASK_FOLDER, root / CONFIDENCE_FOLDER):
         remove_leftovers(folder)
     todo = [index for index, image_id in enumerate(tagged.ids) if not mask_path(root, image_id).exists()]
-    for index in track(todo, "pseudo masks", console=Console(stderr=True), transient=True):
+    for index in progress_over(todo, "pseudo masks"):
         image_id = tagged.ids[index]
         of_image = scores(index)
         confidence = confidence_map(of_image)

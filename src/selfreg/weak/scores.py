@@ -48,8 +48,15 @@ def load_scores(path: Path) -> Scores:
         check_file(path, SCORES_LIMIT)
         check_archive(path, SCORES_LIMIT)
         with np.load(path) as content:
-            values = torch.from_numpy(content["values"]).float() / 255
-            return Scores([int(index) for index in content["classes"]], values)
+            classes, values = content["classes"], content["values"]
+        if (
+            classes.dtype != np.uint8
+            or values.dtype != np.uint8
+            or values.ndim != 3
+            or classes.shape != values.shape[:1]
+        ):
+            raise ValueError(f"{classes.dtype} {classes.shape} and {values.dtype} {values.shape}")
+        return Scores(classes.tolist(), torch.from_numpy(values).float() / 255)
     except Exception as error:  # numpy and zlib raise whatever the broken bytes lead them to
         raise ValueError(f"{path}: cannot be read ({one_line(error)}): delete {path.parent} and start again") from None
 

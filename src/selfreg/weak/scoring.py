@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch.nn.functional import interpolate
 
 from selfreg.config import Config
@@ -16,6 +14,7 @@ from selfreg.data import Source
 from selfreg.evaluation.maps import compact, pair_counts
 from selfreg.evaluation.scores import divide, intersection_over_union, mean_over_classes
 from selfreg.opening import open_split
+from selfreg.terminal import progress_over
 from selfreg.weak.refine import ReadScores
 from selfreg.weak.scores import VOID
 
@@ -65,7 +64,7 @@ def count_pairs(source: Source, mask_of: MaskOf, description: str) -> NDArray[np
     """Count pixels by true class (row) and mask (column): (K, K + 1) int64; the last column is void in the mask."""
     num_classes = source.labels.num_classes
     counts = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    for index in track(range(len(source)), description, console=Console(stderr=True), transient=True):
+    for index in progress_over(range(len(source)), description):
         counts += _pairs(mask_of(index), source.read(index).mask, num_classes)
     return counts[:num_classes]
 
@@ -99,7 +98,7 @@ def sweep_thresholds(
     """Score the activation maps at several background thresholds in one pass over the images."""
     num_classes = source.labels.num_classes
     counts = {threshold: np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64) for threshold in thresholds}
-    for index in track(range(len(source)), "sweeping", console=Console(stderr=True), transient=True):
+    for index in progress_over(range(len(source)), "sweeping"):
         truth = source.read(index).mask
         classes, values = activation(index)
         best = np.zeros(truth.shape, dtype=np.float32)

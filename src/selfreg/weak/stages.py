@@ -12,14 +12,16 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import track
+from typing import Any, TypeVar
 
 from selfreg.files import remove_leftovers, write_text
+from selfreg.input_files import WEIGHTS_LIMIT, check_archive, check_file
+from selfreg.messages import one_line
 from selfreg.seals import digest_of_file
+from selfreg.terminal import progress_over
 from selfreg.weak.tagged import TaggedImages
+
+Result = TypeVar("Result")
 
 # to be increased whenever the files of a stage change their meaning
 FORMAT = 1
@@ -55,7 +57,7 @@ class Stage:
             return
         remove_leftovers(self.folder)
         todo = [(index, path) for index, path in self._paths(ids, suffix) if not path.exists()]
-        for index, path in track(todo, self.name, console=Console(stderr=True), transient=True):
+        for index, path in progress_over(todo, self.name):
             make(index, path)
         self.finish()
 
@@ -67,6 +69,27 @@ def make_stage(root: Path, name: str, *depends_on: Any) -> Stage:
     """Return the stage `name` under `root`; `depends_on` are JSON-like values that determine its content."""
     key = key_of(name, *depends_on)
     return Stage(name, key, root / "stages" / f"{name}-{key}")
+
+
+def restored(path: Path, restore: Callable[[dict[str, Any]], Result]) -> Result:
+    """Read the state of a training in a stage and restore it.
+
+    Args:
+        path: The file.
+        restore: Restores what the file holds; it may fail in any way for a file with other content.
+
+    Raises:
+        ValueError: If the file is damaged, or its content does not fit.
+    """
+    import torch  # slow to import, and most stages need no state
+
+    try:
+        check_file(path, WEIGHTS_LIMIT)
+        check_archive(path)
+        return restore(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = f"KeyError: {one_line(error)}" if isinstance(error, KeyError) else one_line(error, first=True)
+        raise ValueError(f"{path}: cannot be read ({reason}): delete {path.parent} and start again") from None
 
 
 def key_of(*parts: Any) -> str:
