@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import selfreg.files
 from selfreg.files import (
     appended_file,
     leads_out,
@@ -18,7 +19,7 @@ from selfreg.files import (
     write_json,
     write_text,
 )
-from selfreg.input_files import check_file, read_bytes, read_end, read_text
+from selfreg.input_files import check_file, read_bytes, read_end, read_text, user_path
 
 
 def test_a_failure_half_way_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -128,3 +129,15 @@ def test_json_without_a_meaning_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "b.json", {"miou": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_user_that_does_not_exist_is_told_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"~nosuchuser/data: no user has this name"):
+        user_path("~nosuchuser/data")
+    assert user_path("~/data") == Path.home() / "data"
+
+
+def test_the_home_folder_is_put_in_at_one_place() -> None:
+    source = Path(selfreg.files.__file__).parent
+    places = [path.name for path in source.rglob("*.py") if "expanduser" in path.read_text(encoding="utf-8")]
+    assert places == ["input_files.py"]

@@ -2,8 +2,10 @@
 
 import ast
 import json
+import os
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from io import StringIO
@@ -185,3 +187,26 @@ def test_nothing_is_printed_past_the_two_modules_that_escape() -> None:
             if prints or name.rpartition(".")[2] in ("echo", "secho", "from_markup", "render_markup"):
                 past.add((path.relative_to(SOURCE).as_posix(), name))
     assert past == allowed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
+@pytest.mark.parametrize("stem", [b"stra\xdfe", b"a" * 251])
+def test_names_that_are_not_utf_8_or_as_long_as_can_be_go_through_every_command(
+    stem: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "set", classes=("a", "b"), size=(64, 64))
+    name = os.fsdecode(stem)
+    for kind, suffix in (("images", ".jpg"), ("masks", ".png")):
+        (root / kind / "val" / f"v0{suffix}").rename(root / kind / "val" / f"{name}{suffix}")
+    data = {"kind": "folder", "root": str(root), "crop_size": [64, 64]}
+    run = untrained_run(tmp_path / "run", ("a", "b"), data=data).folder
+    other = shutil.copytree(run, tmp_path / "other")
+    printed_by("check-data", root, "--html", tmp_path / "data.html", "-o", tmp_path / "data.json", capsys=capsys)
+    printed_by("compare", run, other, "--html", tmp_path / "compare.html", capsys=capsys)
+    printed_by("evaluate", run, capsys=capsys)
+    printed_by("predict", run, root / "images" / "val", "-o", tmp_path / "out", "--overlay", capsys=capsys)
+    assert (tmp_path / "out" / f"{name}.png").is_file()
+    assert (run / "evaluation" / "val-last" / f"{name}.png").is_file()
+    for page in ("data.html", "compare.html"):
+        shown_name = stem.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
+        assert shown_name in (tmp_path / page).read_text(encoding="utf-8")

@@ -27,6 +27,18 @@ WEIGHTS_LIMIT = 65536 * MEBIBYTE
 """Largest file of weights or training state, in bytes."""
 
 
+def user_path(path: str | Path) -> Path:
+    """A path from a user or a configuration, `~` at its beginning replaced by the home folder.
+
+    Raises:
+        ValueError: If there is no such user (`~nobody/data`).
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: no user has this name; write the whole path") from None
+
+
 def check_file(path: Path, limit: int) -> int:
     """Make sure that a library may open `path`: a regular file, or a link to one, of at most `limit` bytes.
 

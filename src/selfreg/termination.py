@@ -31,6 +31,7 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Environment in which Python, whichever way it is started, imports nothing from the current folder."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SMALLER = "use a smaller batch, crop or tile"
 _GOES_ON = "what was finished is kept: start it again (train with --resume) and it goes on from there"
 
 
@@ -103,7 +104,11 @@ def _failed(error: Exception) -> int:
         return MACHINE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         # by name, since torch is not loaded for every command
-        print(f"error: out of memory: {one_line(error)}; use a smaller batch, crop or tile", file=sys.stderr)
+        print(f"error: out of memory: {one_line(error)}; {_SMALLER}", file=sys.stderr)
+        return MACHINE
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        # what torch raises on a CPU
+        print(f"error: out of memory: {one_line(error, first=True)}; {_SMALLER}", file=sys.stderr)
         return MACHINE
     raise error
 

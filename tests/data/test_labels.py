@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from selfreg.checking.findings import Finding, group_findings
 from selfreg.data.label_files import read_labels
 from selfreg.data.labels import INVALID, Labels, full_palette, voc_palette
+from selfreg.data.masks import value_table
+from selfreg.importing.items import classes_and_background
 
 
 def write(path: Path, **content: Any) -> Path:
@@ -51,6 +54,19 @@ def test_table_maps_void_to_255_and_marks_the_rest() -> None:
 def test_labels_that_cannot_be_are_refused(names: tuple[str, ...], void: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Labels(names, void)
+
+
+@pytest.mark.timeout(30)
+def test_names_beyond_number_are_refused_at_once() -> None:
+    many = [str(number) for number in range(200_000)]
+    with pytest.raises(ValueError, match="200000 classes"):
+        Labels(tuple(many))
+    with pytest.raises(ValueError, match=r"masks\.map: 256 is not a value"):
+        value_table(dict.fromkeys(range(200000), 0), Labels(("a",)))
+    with pytest.raises(ValueError, match="200000 classes"):
+        classes_and_background(many, "void", Path("classes.txt"))
+    findings = [Finding("warning", "file", "train", name, f"{name}: not an image: not used") for name in many[:20_000]]
+    assert group_findings(findings)[0].count == 20_000
 
 
 def test_suffix_of_the_mask_folder_chooses_the_keys(tmp_path: Path) -> None:

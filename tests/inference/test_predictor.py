@@ -1,6 +1,7 @@
 """Class maps of photographs of any size."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,13 @@ def test_a_short_side_resizes_before_the_network_and_back_after_it() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Predictor(Brightness(), MEAN, STD, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"short_side": 100_000}, {"scales": (1.0, 10_000.0)}, {"short_side": 16}])
+def test_an_image_is_not_enlarged_beyond_any_memory(options: dict[str, Any]) -> None:
+    strip = picture(1, 2**20) if options == {"short_side": 16} else picture(64, 64)
+    with pytest.raises(ValueError, match=r"would be enlarged to .* choose a smaller data\.short_side"):
+        Predictor(Brightness(), MEAN, STD, **options)(strip)
 
 
 def test_images_that_would_share_a_name_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from selfreg.checking.findings import DataReport, Finding
 from selfreg.checking.inspection import Item, inspect_item, lost_item
 from selfreg.data.kinds import DataOptionError, find_splits, open_source
 from selfreg.data.source import HasUnreadFiles, Source
+from selfreg.input_files import user_path
 from selfreg.workers import map_in_processes
 
 _IMAGES_PER_PROCESS = 8
@@ -76,7 +77,7 @@ def check_data(
         if not options.get("tags_only"):
             findings += [*find_label_faults(of_split, labels), *find_label_problems(of_split, summaries, labels)]
     findings.sort(key=lambda finding: finding.level)
-    tree = [] if root is None else list_tree(Path(root).expanduser())
+    tree = [] if root is None else list_tree(user_path(root))
     return DataReport(kind, None if root is None else str(root), labels, summaries, findings, items, tree, sources)
 
 

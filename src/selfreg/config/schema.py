@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field, model_validator
 
 from selfreg.config.method import MethodConfig
-from selfreg.config.section import Section
+from selfreg.config.section import LONGEST_SIDE, Section, check_crop_size
 from selfreg.config.training import REGION_LOSSES, TrainingConfig
 from selfreg.config.weak import CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
 
@@ -34,7 +34,7 @@ class DataConfig(Section):
     confidence: bool = True
     crop_size: tuple[int, int] = (512, 512)
     scale: tuple[float, float] = (0.5, 2.0)
-    short_side: int | None = Field(default=None, ge=16)
+    short_side: int | None = Field(default=None, ge=16, le=LONGEST_SIDE)
     flip: bool = True
     rotation: float = Field(default=0.0, ge=0, le=180)
     colour: float = Field(default=0.25, ge=0, le=1)
@@ -47,8 +47,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _ranges(self) -> "DataConfig":
-        if min(self.crop_size) < 16:
-            raise ValueError(f"crop_size {self.crop_size} is too small; give at least 16 x 16")
+        check_crop_size(self.crop_size)
         for name, values in {"mean": self.mean, "std": self.std}.items():
             if values is None and self.bands != 3:
                 raise ValueError(

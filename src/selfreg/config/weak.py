@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from selfreg.config.section import Section
+from selfreg.config.section import Section, check_crop_size
+
+_LARGEST_SCALE = 16
 
 
 class ClassifierConfig(Section):
@@ -32,8 +34,7 @@ class ClassifierConfig(Section):
 
     @model_validator(mode="after")
     def _ranges(self) -> "ClassifierConfig":
-        if min(self.crop_size) < 16:
-            raise ValueError(f"crop_size {self.crop_size} is too small; use at least 16 x 16")
+        check_crop_size(self.crop_size)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale {self.scale} must be (smallest, largest) with 0 < smallest <= largest")
         return self
@@ -52,8 +53,8 @@ class CamConfig(Section):
 
     @model_validator(mode="after")
     def _ranges(self) -> "CamConfig":
-        if min(self.scales) <= 0:
-            raise ValueError(f"scales {self.scales} must be positive")
+        if min(self.scales) <= 0 or max(self.scales) > _LARGEST_SCALE:
+            raise ValueError(f"scales {self.scales} must be positive, at most {_LARGEST_SCALE}")
         return self
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels, full_palette
 from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs, first_folder, list_pairs
+from selfreg.input_files import user_path
 
 _NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
@@ -68,7 +69,7 @@ def ade20k(root: str | Path, split: str, *, must_exist: bool = True) -> FilePair
     Raises:
         ValueError: If the folder is missing or empty, two images have one id, or masks are missing.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     home = first_folder([root / "ADEChallengeData2016", root], "ADEChallengeData2016")
     folder = _FOLDERS.get(split, split)
     images = first_folder([home / "images" / folder], f"the images of ADE20K {split}")

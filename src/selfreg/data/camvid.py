@@ -6,6 +6,7 @@ from pathlib import Path
 from selfreg.data.labels import Labels, full_palette
 from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs, first_folder, list_pairs
+from selfreg.input_files import user_path
 
 _CLASSES = (
     ("sky", (128, 128, 128)),
@@ -39,7 +40,7 @@ def camvid(root: str | Path, split: str, *, must_exist: bool = True) -> FilePair
     Raises:
         ValueError: If the folder is missing or empty, two images have one id, or masks are missing.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     images = first_folder([root / split], f"the images of CamVid {split}")
     files, unread = list_pairs(images, lambda image: root / f"{split}annot/{image.stem}.png", suffix=".png")
     decode = partial(read_mask, labels=CAMVID_LABELS)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from selfreg.data.labels import IGNORE_INDEX, INVALID, Labels, full_palette
 from selfreg.data.masks import read_mask
 from selfreg.data.pairs import FilePairs, first_folder, list_pairs
+from selfreg.input_files import user_path
 
 # labelId on disk, name, colour; the order is that of the trainIds
 _CLASSES = (
@@ -67,7 +68,7 @@ def cityscapes(root: str | Path, split: str, *, must_exist: bool = True) -> File
     Raises:
         ValueError: If a folder is missing or empty, two images have one id, or masks are missing.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     images = first_folder([root / "leftImg8bit" / split], f"the images of Cityscapes {split}")
 
     def mask_of(image: Path) -> Path:

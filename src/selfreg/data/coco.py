@@ -17,7 +17,7 @@ from selfreg.data.pictures import MAX_PIXELS
 from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair, UnreadFile
 from selfreg.files import leads_out
-from selfreg.input_files import ANNOTATION_LIMIT, read_bytes
+from selfreg.input_files import ANNOTATION_LIMIT, read_bytes, user_path
 
 _UNEXPECTED = (KeyError, TypeError, AttributeError, OverflowError)
 
@@ -48,7 +48,7 @@ class Coco:
         tags_only: bool = False,
         must_exist: bool = True,
     ) -> None:
-        root = Path(root).expanduser()
+        root = user_path(root)
         path = root / "annotations" / f"instances_{split}{year}.json"
         self._tags_only = tags_only
         folder = first_folder([root / f"{split}{year}"], f"the images of COCO {split}{year}")

@@ -15,6 +15,7 @@ from selfreg.data.listing import IMAGE_SUFFIXES, Listing, list_beside, list_besi
 from selfreg.data.masks import MaskReader, value_table
 from selfreg.data.reading import RGB, ImageFormat, read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair, UnreadFile
+from selfreg.input_files import user_path
 
 MASK_SUFFIXES = (".png",)
 """File types of masks, in any case; other types would change the values."""
@@ -92,7 +93,7 @@ class Folder:
         must_exist: bool = True,
         image_format: ImageFormat = RGB,
     ) -> None:
-        self.root = Path(root).expanduser()
+        self.root = user_path(root)
         self.split = split
         self.tags_only = tags_only
         self.image_format = image_format

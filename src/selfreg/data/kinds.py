@@ -18,6 +18,7 @@ from selfreg.data.scenes import Scenes
 from selfreg.data.source import Source
 from selfreg.data.voc import find_sbd, voc
 from selfreg.files import check_split
+from selfreg.input_files import user_path
 
 
 def _open_scenes(
@@ -92,7 +93,7 @@ def guess_kind(root: str | Path) -> str:
     Raises:
         ValueError: If the folder is missing or has none of the known layouts.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     kind = known_layout(root)
     if kind is None:
         require_layout(root)
@@ -105,7 +106,7 @@ def find_splits(kind: str, root: str | Path | None) -> list[str]:
     Raises:
         ValueError: If there is none.
     """
-    base = Path(root or ".").expanduser()
+    base = user_path(root or ".")
     found = {
         "folder": [path.name for path in base.glob("images/*") if path.is_dir() and not path.name.startswith(".")],
         "camvid": [path.name.removesuffix("annot") for path in base.glob("*annot")],

@@ -11,7 +11,7 @@ from selfreg.data.masks import check_values
 from selfreg.data.matlab import read_mat, whole_numbers
 from selfreg.data.pairs import FilePairs, first_folder, read_list
 from selfreg.data.source import Files
-from selfreg.input_files import read_text
+from selfreg.input_files import read_text, user_path
 
 CONTEXT_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table", "dog", "horse"),
@@ -42,7 +42,7 @@ def pascal_context(root: str | Path, split: str, *, background: bool = False, mu
     Raises:
         ValueError: If a folder, list or file is missing, or `labels.txt` lacks one of the 59 names.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     voc = first_folder([root / "VOC2010", root / "VOCdevkit/VOC2010"], "VOC2010, with the images")
     where = voc / f"ImageSets/Main/{split}.txt"
     labels = context_labels(background)

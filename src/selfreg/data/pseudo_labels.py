@@ -16,7 +16,7 @@ from selfreg.data.pictures import opened
 from selfreg.data.reading import image_format_of, read_image_of_mask
 from selfreg.data.source import Files, HasFiles, HasTags, Pair, Source
 from selfreg.files import read_json
-from selfreg.input_files import ANNOTATION_LIMIT
+from selfreg.input_files import ANNOTATION_LIMIT, user_path
 
 MASK_FOLDER = "pseudo"
 CONFIDENCE_FOLDER = "confidence"
@@ -41,7 +41,7 @@ class PseudoLabels:
     """
 
     def __init__(self, source: Source, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = user_path(folder)
         if not isinstance(source, HasTags) or not isinstance(source, HasFiles):
             raise ValueError(f"{type(source).__name__} has no image-level tags in files: pseudo masks need them")
         self._source: Any = source

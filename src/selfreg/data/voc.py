@@ -12,7 +12,7 @@ from selfreg.data.masks import check_values, read_mask
 from selfreg.data.matlab import read_mat, whole_numbers
 from selfreg.data.pairs import FilePairs, first_folder, read_list
 from selfreg.data.source import Files
-from selfreg.input_files import read_bytes
+from selfreg.input_files import read_bytes, user_path
 
 VOC_LABELS = Labels(
     (
@@ -52,11 +52,11 @@ def voc(
     Raises:
         ValueError: If a folder, list or file is missing, or the training list contains images of VOC val.
     """
-    root = Path(root).expanduser()
-    given = None if masks is None else Path(masks).expanduser()
+    root = user_path(root)
+    given = None if masks is None else user_path(masks)
     home = first_folder([root / "VOCdevkit/VOC2012", root / "VOC2012", root], "VOC2012")
     lists = home / "ImageSets/Segmentation"
-    archive = find_sbd(root) if sbd is None else first_folder(_sbd_places(Path(sbd).expanduser()), "SBD")
+    archive = find_sbd(root) if sbd is None else first_folder(_sbd_places(user_path(sbd)), "SBD")
     ids = _split_ids(lists, split, archive)
     by_sbd = set(ids) - set(read_list(lists / "train.txt")) if archive and split == "trainaug" else set()
 

@@ -21,6 +21,7 @@ from selfreg.files import whole_folder, write_json
 from selfreg.importing.formats import FORMATS, recognise
 from selfreg.importing.items import Annotated, Export, Size, Unlabelled, refuse_several
 from selfreg.importing.splitting import VAL_SHARE, choose_validation
+from selfreg.input_files import user_path
 from selfreg.workers import map_in_processes
 
 _IMAGES_PER_PROCESS = 32
@@ -71,7 +72,7 @@ def import_export(
     Raises:
         ValueError: If the export has no known format or is malformed, or `out` exists.
     """
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = user_path(source), user_path(out)
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder: give the unpacked export")
     if os.path.lexists(out):

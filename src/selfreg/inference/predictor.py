@@ -16,6 +16,8 @@ from selfreg.run import Run, Weights
 
 # every common network accepts sides that are multiples of this
 SIDE_MULTIPLE = 32
+MOST_ENLARGED = 2**26
+"""Largest number of pixels that an image is enlarged to, 8192 x 8192."""
 
 
 class _Window(NamedTuple):
@@ -165,11 +167,20 @@ class Predictor:
     def _view_logits(self, image: Tensor, factor: float, mirror: bool, size: tuple[int, int]) -> Tensor:
         if factor != 1.0:
             zoomed = (max(1, round(image.shape[-2] * factor)), max(1, round(image.shape[-1] * factor)))
+            _refuse_enlargement(size, zoomed)
             image = interpolate(image, size=zoomed, mode="bilinear", align_corners=False, antialias=True)
         if mirror:
             image = image.flip(-1)
         logits = self.network_logits(self.network, image, size)
         return logits.flip(-1) if mirror else logits
+
+
+def _refuse_enlargement(size: tuple[int, int], zoomed: tuple[int, int]) -> None:
+    if zoomed[0] * zoomed[1] > max(MOST_ENLARGED, size[0] * size[1]):
+        raise ValueError(
+            f"an image of {size[1]} x {size[0]} pixels would be enlarged to {zoomed[1]} x {zoomed[0]}, more than "
+            f"{MOST_ENLARGED} pixels; choose a smaller data.short_side or smaller scales"
+        )
 
 
 def _side(begin: int, length: int, step: int, margin: int) -> tuple[slice, slice, slice]:

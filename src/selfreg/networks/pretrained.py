@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from selfreg.input_files import WEIGHTS_LIMIT, check_archive, check_file
+from selfreg.input_files import WEIGHTS_LIMIT, check_archive, check_file, user_path
 from selfreg.messages import one_line
 
 LITE0_PACKAGE = "efficientnet-lite0-package"
@@ -62,7 +62,7 @@ def load_backbone_weights(network: nn.Module, source: str | Path) -> None:
 
     Raises ValueError when the package or file is missing or unreadable, or its weights are not this backbone's.
     """
-    state = read_lite0_package() if str(source) == LITE0_PACKAGE else _read_file(Path(source).expanduser())
+    state = read_lite0_package() if str(source) == LITE0_PACKAGE else _read_file(user_path(source))
     for backbone in backbones_of(network):
         _load_strictly(backbone, state, source)
 

@@ -17,13 +17,17 @@ MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
 
 def render(template: str, **values: object) -> str:
-    """Fill a template of this package: values are escaped, style and script are put into the page."""
+    """Fill a template of this package: values are escaped, style and script are put into the page.
+
+    Bytes of file names that are not UTF-8 are written as escapes.
+    """
     folder = files("selfreg.report") / "templates"
     style = (folder / "page.css").read_text(encoding="utf-8")
     script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     script_hash = b64encode(sha256(script.encode()).digest()).decode()
     filled = _environment().get_template(template)
-    return filled.render(style=style, script=script, script_hash=script_hash, **values)
+    page = filled.render(style=style, script=script, script_hash=script_hash, **values)
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @cache

@@ -58,7 +58,7 @@ def digest_of_source(source: Source) -> str:
     code = hashlib.sha256(repr(tuple(source.labels.class_names)).encode())
     for index, image_id in enumerate(source.ids):
         image, mask = source.read(index)
-        code.update(f"{image_id} {digest_of_array(image)} {digest_of_array(mask)}\n".encode())
+        code.update(f"{image_id} {digest_of_array(image)} {digest_of_array(mask)}\n".encode("utf-8", "surrogatepass"))
     return code.hexdigest()
 
 

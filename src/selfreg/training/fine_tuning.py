@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from selfreg.config import Config
+from selfreg.input_files import user_path
 from selfreg.run import Run
 from selfreg.training.network_check import build_checked
 
@@ -28,7 +29,7 @@ def load_from_run(network: nn.Module, config: Config, class_names: Sequence[str]
     """
     if config.network.from_run is None:
         raise ValueError("network.from_run names no run")
-    run = Run.open(config.network.from_run.expanduser())
+    run = Run.open(user_path(config.network.from_run))
     other, own = run.config().network, config.network
     if (other.name, other.options) != (own.name, own.options):
         raise ValueError(

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from selfreg.config import Config
 from selfreg.data import Draw, Source, in_class_order
 from selfreg.data.source import HasFiles
+from selfreg.input_files import user_path
 from selfreg.opening import input_statistics, open_split, open_training_split
 from selfreg.run import Run
 from selfreg.run_info import RunInfo
@@ -99,7 +100,7 @@ def describe(config: Config, source: Source) -> RunInfo:
     """What a run keeps of its data and its input; weights of another run bring the input statistics of that run."""
     mean, std = input_statistics(config)
     if config.network.from_run is not None:
-        other = Run.open(config.network.from_run.expanduser()).info()
+        other = Run.open(user_path(config.network.from_run)).info()
         mean, std = config.data.mean or other.mean, config.data.std or other.std
     packages = {
         name: version(name) for name in ("selfreg", "torch", "lightning", "timm", "segmentation-models-pytorch")
