@@ -177,19 +177,19 @@ def places(source: Path) -> Iterator[tuple[str, str, bool]]:
     """File, expression, and whether it goes through the gateway, for each place below a folder."""
     for path in sorted(source.rglob("*.py")):
         name = path.relative_to(source).as_posix()
-        for expression, good in _Search(ast.parse(path.read_text(encoding="utf-8"))).found():
+        for expression, good in _Search(path.read_text(encoding="utf-8")).found():
             yield name, expression, good
 
 
 class _Search:
-    def __init__(self, tree: ast.Module) -> None:
-        self._tree = tree
-        self._names = dict(_imported(tree))
-        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    def __init__(self, text: str) -> None:
+        self._tree, lines = ast.parse(text), text.splitlines()
+        self._names = dict(_imported(self._tree))
+        functions = [node for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef)]
         self._checked = [
             range(node.lineno, (node.end_lineno or node.lineno) + 1)
             for node in functions
-            if "check_file(" in ast.unparse(node)
+            if any("check_file(" in line for line in lines[node.lineno - 1 : node.end_lineno])
         ]
 
     def found(self) -> Iterator[tuple[str, bool]]:
@@ -200,8 +200,9 @@ class _Search:
         called = {id(node.func): node for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
         inner = {id(node.value) for node in ast.walk(self._tree) if isinstance(node, ast.Attribute)}
         for node in ast.walk(self._tree):
-            named = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
-            if named and id(node) not in inner:
+            if not isinstance(node, ast.Name | ast.Attribute):
+                continue
+            if isinstance(node.ctx, ast.Load) and id(node) not in inner:
                 good = self._is_good(node, called.get(id(node)))
                 if good is not None:
                     yield ast.unparse(node), good
