@@ -60,9 +60,23 @@ def test_scores_and_interval_are_those_of_images_drawn_one_by_one() -> None:
         assert found.seeds == seeds
         assert found.value == pytest.approx(statistics.mean(whole))
         of_seeds, of_images = statistics.variance(whole) / 3, statistics.variance(drawn)
-        freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / 2)
-        half = scipy.stats.t(freedom).interval(0.95)[1] * (of_seeds + of_images) ** 0.5
+        t, z = scipy.stats.t(2).interval(0.95)[1], scipy.stats.norm.interval(0.95)[1]
+        half = (t**2 * of_seeds + z**2 * of_images) ** 0.5
         assert [found.low, found.high] == pytest.approx([found.value - half, found.value + half])
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_little_noise_from_images_beside_that_of_few_seeds_does_not_make_intervals_too_narrow(seeds: int) -> None:
+    generator = np.random.default_rng(0)
+    images = 0.3 * np.array([0.0, *scipy.stats.norm.ppf(np.linspace(0.005, 0.995, 100))])
+    held = 0
+    for _ in range(1000):
+        drawn = 0.3 * generator.standard_normal()
+        arm = {seed: drawn + generator.standard_normal() + images for seed in range(seeds)}
+        found = paired_difference(arm, {seed: np.zeros(101) for seed in range(seeds)})
+        assert found is not None
+        held += found.low <= 0 <= found.high
+    assert held >= 940
 
 
 def test_with_seeds_alone_to_differ_the_interval_is_that_of_a_paired_t_test() -> None:

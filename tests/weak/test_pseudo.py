@@ -281,9 +281,9 @@ def test_a_study_needs_no_training_masks(made: Path, data: Path, tmp_path: Path)
     shutil.copytree(data, tmp_path / "set")
     shutil.rmtree(tmp_path / "set" / "masks" / "train")
     config = write_weak_config(tmp_path, tmp_path / "set")
-    assert len(study._open(load_config(config, [f"data.pseudo={made}"]))) == 4
+    assert len(study.open_evaluated_split(load_config(config, [f"data.pseudo={made}"]))) == 4
     with pytest.raises(ValueError, match="masks"):
-        study._open(load_config(config))
+        study.open_evaluated_split(load_config(config))
 
 
 def test_training_without_the_masks_says_which_is_missing(data: Path, tmp_path: Path) -> None:

@@ -48,7 +48,18 @@ class ArmResult:
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """Results of a study; the first arm is the base or takes its place."""
+    """Results of a study; the first arm is the base or takes its place.
+
+    Attributes:
+        config: The study's configuration.
+        num_images: Number of evaluated images.
+        seeds: Seeds of the study.
+        arms: Results by arm.
+        failures: The message of each failed run, by name.
+        class_names: Names of the classes.
+        confidence: Confidence level of each interval.
+        intervals: Description of the intervals, if they are not the fixed ones of `coverage_of`.
+    """
 
     config: Config
     num_images: int
@@ -56,6 +67,8 @@ class StudyResult:
     arms: tuple[ArmResult, ...]
     failures: Mapping[str, str]
     class_names: tuple[str, ...] = ()
+    confidence: float = 0.95
+    intervals: str = ""
 
     @cached_property
     def differences(self) -> dict[str, dict[str, dict[str, PairedDifference]]]:
@@ -66,7 +79,7 @@ class StudyResult:
                 other.arm.name: {
                     measure: difference
                     for measure in MEASURES
-                    if (difference := _difference(other, control, measure)) is not None
+                    if (difference := self._difference(other, control, measure)) is not None
                 }
                 for other in self.arms
                 if other is not control and other is not self.arms[0]
@@ -81,7 +94,7 @@ class StudyResult:
         classes = range(len(self.class_names))
         return {
             control: [
-                [_difference(result, by_name[control], "per_class_iou", index) for index in classes]
+                [self._difference(result, by_name[control], "per_class_iou", index) for index in classes]
                 if result.arm.name in held
                 else None
                 for result in self.arms
@@ -92,6 +105,8 @@ class StudyResult:
     @property
     def coverage(self) -> str:
         """Description of what the intervals cover, for the pair of arms with the fewest common seeds."""
+        if self.intervals:
+            return self.intervals
         pairs = [entry for by_arm in self.differences.values() for each in by_arm.values() for entry in each.values()]
         return coverage_of(min((len(entry.seeds) for entry in pairs), default=len(self.seeds)))
 
@@ -101,6 +116,16 @@ class StudyResult:
         if not result.seconds or not base or not median(base.values()):
             return None
         return median(result.seconds.values()) / median(base.values())
+
+    def _difference(
+        self, arm: ArmResult, control: ArmResult, measure: str, class_index: int | None = None
+    ) -> PairedDifference | None:
+        entry = slice(None) if class_index is None else (slice(None), class_index)
+        both = [
+            {seed: scores[measure][entry] for seed, scores in each.scores.items() if measure in scores}
+            for each in (arm, control)
+        ]
+        return paired_difference(*both, confidence=self.confidence)
 
     def to_json(self) -> dict[str, Any]:
         """All results as plain data; percentages as fractions."""
@@ -149,14 +174,3 @@ class StudyResult:
             "val_miou_by_epoch": {str(epoch): value for epoch, value in result.curve.items()},
             "val_miou_by_depth": list(result.miou_by_depth),
         }
-
-
-def _difference(
-    arm: ArmResult, control: ArmResult, measure: str, class_index: int | None = None
-) -> PairedDifference | None:
-    entry = slice(None) if class_index is None else (slice(None), class_index)
-    both = [
-        {seed: scores[measure][entry] for seed, scores in each.scores.items() if measure in scores}
-        for each in (arm, control)
-    ]
-    return paired_difference(*both)

@@ -75,17 +75,17 @@ def run_study(
     parsed = parse_arms(arms)
     configs = {arm: load_arm(config_path, overrides, arm) for arm in parsed}
     all_seeds = tuple(range(study.seed, study.seed + seeds))
-    source = _open(study)
+    source = open_evaluated_split(study)
     places = find_places(study, jobs)
-    planned = {arm: [_plan(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
+    planned = {arm: [plan_run(folder, arm, configs[arm], seed) for seed in all_seeds] for arm in parsed}
     console = PlainConsole(stderr=as_json)
     # seed by seed, so that an interrupted study has complete pairs
     order = [planned[arm][index] for index in range(seeds) for arm in parsed]
     with output_folder(folder):
-        _write_configs(planned, configs)
+        write_configs(planned, configs)
         failures = train_all(order, places, console)
-        scores = _measure_all(order, source)
-        results = tuple(_arm_result(arm, planned[arm], scores) for arm in parsed)
+        scores = measure_all(order, source)
+        results = tuple(arm_result(arm, planned[arm], scores) for arm in parsed)
         result = StudyResult(study, len(source), all_seeds, results, failures, tuple(source.labels.class_names))
         _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
     if as_json:
@@ -93,7 +93,12 @@ def run_study(
     return not failures
 
 
-def _open(study: Config) -> Source:
+def open_evaluated_split(study: Config) -> Source:
+    """Open the training split, to see that it can be opened, and return the validation split.
+
+    Raises:
+        ValueError: If a split cannot be opened, or there are too few validation images for intervals.
+    """
     open_training_split(study)
     source = open_split(study, study.data.val_split)
     if len(source) < 2:
@@ -101,7 +106,12 @@ def _open(study: Config) -> Source:
     return source
 
 
-def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
+def plan_run(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
+    """Name the files of a run in the folder of a study.
+
+    Raises:
+        ValueError: If the run was started with another configuration.
+    """
     # the trainer rejects other configurations too, but only after earlier runs have been trained
     from selfreg.training.resuming import refuse_other_config
 
@@ -116,7 +126,7 @@ def _plan(folder: Path, arm: StudyArm, config: Config, seed: int) -> PlannedRun:
     return planned
 
 
-def _write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Mapping[StudyArm, Config]) -> None:
+def write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Mapping[StudyArm, Config]) -> None:
     """Write each arm's configuration, unless another process is training with a different one."""
     for arm, runs in planned.items():
         path, text = runs[0].config_path, dump_config(configs[arm])
@@ -130,7 +140,7 @@ def _write_configs(planned: Mapping[StudyArm, Sequence[PlannedRun]], configs: Ma
         write_text(path, text)
 
 
-def _measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun, dict[str, Floats]]:
+def measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun, dict[str, Floats]]:
     """Predict (if needed) and score the runs that have ended; runs claimed by another process are left to it."""
     scores = {}
     data = digest_of_source(source)
@@ -151,9 +161,10 @@ def _measure_all(runs: Sequence[PlannedRun], source: Source) -> dict[PlannedRun,
     return scores
 
 
-def _arm_result(
+def arm_result(
     arm: StudyArm, planned: Sequence[PlannedRun], measured: Mapping[PlannedRun, dict[str, Floats]]
 ) -> ArmResult:
+    """Collect what is known of the measured runs of an arm."""
     scores, seconds, curves, depths = {}, {}, [], []
     for each in planned:
         if each not in measured:
