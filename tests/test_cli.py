@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -32,12 +31,3 @@ def test_taps_prints_a_table(network: str, capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["tap", "stride", "channels", "layout"]
     assert len(lines) >= 4
-
-
-def test_the_demo_leaves_two_runs_a_page_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert selfreg("demo", "--out", tmp_path / "demo", "--epochs", "1", "--scenes", "8") == 0
-    out = capsys.readouterr().out
-    assert "mIoU" in out
-    assert "index.html" in out
-    assert (tmp_path / "demo" / "cases.png").exists()
-    assert "<img" in (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ COMMANDS = (
     ("--help",),
     ("train", "--help"),
     ("taps", "timm:resnet18", "--num-classes", "9"),
-    ("demo", "--epochs", "1", "--scenes", "24"),
-    ("evaluate", "demo/self-regulated"),
+    ("demo", "--budget", "2m"),
+    ("evaluate", "demo/best"),
 )
 
 

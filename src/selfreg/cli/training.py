@@ -1,4 +1,4 @@
-"""Verbs that train: demo, train, pseudo, study."""
+"""Verbs that train: try, demo, train, pseudo, study."""
 
 import os
 import sys
@@ -16,17 +16,43 @@ if TYPE_CHECKING:
     from selfreg.run import Run
 
 
+@app.command("try")
+def try_data(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a data set, or of a labelling tool's export (default: generated scenes)."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for everything, e.g. 90s, 30m or 2h (default: 30m; scenes: 4m).")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Network, e.g. smp:DeepLabV3Plus/resnet50 (default: chosen by the device).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder (default: runs/try-NAME).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first pair of trainings.")] = 0,
+) -> None:
+    """Find out within a time whether self-regulation helps on DATA; the same command continues."""
+    from selfreg.trial.budget import parse_budget
+
+    # typing errors are reported before heavy imports
+    parse_budget(budget or "30m")
+    from selfreg.demo import BUDGET
+    from selfreg.trial.trial import default_folder, run_try
+
+    given = budget or (BUDGET if data is None else "30m")
+    run_try(data, out or default_folder(data), budget=given, network=network, seed=seed)
+
+
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two runs and the page.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and data order.")] = 0,
-    epochs: Annotated[int, typer.Option(help="Epochs for each of the two networks.")] = 4,
-    scenes: Annotated[int, typer.Option(help="Number of training scenes.")] = 240,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the first pair of trainings.")] = 0,
+    budget: Annotated[str, typer.Option(help="Time for everything, e.g. 4m.")] = "4m",
 ) -> None:
-    """Train a network with and without self-regulation on generated scenes, and compare both on a page."""
+    """Run `selfreg try` on generated scenes."""
     from selfreg.demo import run_demo
 
-    run_demo(out, seed=seed, epochs=epochs, scenes=scenes)
+    run_demo(out, seed=seed, budget=budget)
 
 
 @app.command()

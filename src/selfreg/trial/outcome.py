@@ -1,0 +1,145 @@
+"""What a try leaves: tables, the page with the verdict, pictures, and the better network."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from selfreg.comparison.cases import choose_cases
+from selfreg.comparison.compare import Comparison, compare_runs
+from selfreg.comparison.page import write_comparison
+from selfreg.files import write_json, write_text
+from selfreg.inference.evaluate import evaluate_run
+from selfreg.messages import say
+from selfreg.report.pictures import contact_sheet
+from selfreg.report.study_page import write_study_page
+from selfreg.report.tables import print_table
+from selfreg.run import Run
+from selfreg.study.results import StudyResult
+from selfreg.study.study import arm_result
+from selfreg.study.tables import make_tables, markdown, study_page
+from selfreg.terminal import PlainConsole
+from selfreg.trial.looks import FIRST_LOOK
+from selfreg.trial.sequence import PRIMARY, Progress
+from selfreg.trial.trainings import ARMS, FULL, StudyTrainings
+from selfreg.trial.verdict import Verdict, reach_verdict
+
+_CASES = 60
+_PICTURE_ROWS = 4
+
+
+def finish(
+    trainings: StudyTrainings, progress: Progress, folder: Path, content: dict[str, Any], tell: Callable[[str], None]
+) -> Verdict:
+    """Write everything that a try leaves, and print the verdict.
+
+    Args:
+        trainings: The finished trainings.
+        progress: Where the try stopped.
+        folder: Folder of the try.
+        content: Content of try.json.
+        tell: Called with lines for the user.
+    """
+    result = collect(trainings, progress)
+    place = os.path.relpath(folder)
+    next_pair = max(progress.pair_seconds[-2:], default=float(content["expected_pair"]))
+    verdict = reach_verdict(result, progress, name=content["name"], folder=place, next_pair=next_pair)
+    write_json(folder / "study.json", result.to_json())
+    keep_better(trainings, progress, folder / "best", verdict.better)
+    _write_pages(result, verdict, folder, content)
+    pictures = _write_pictures(trainings, progress, folder)
+    console = PlainConsole()
+    for table in make_tables(result):
+        print_table(table, console)
+    tell("finished")
+    # not the console, which would wrap long lines
+    say("", verdict.sentence, *(paragraph for paragraph in verdict.paragraphs if paragraph), "")
+    say(f"page: {place}/index.html", f"pictures: {os.path.relpath(pictures)}, {place}/cases.png")
+    say(f"configuration: {place}/try.yaml", f"network: {place}/best")
+    return verdict
+
+
+def collect(trainings: StudyTrainings, progress: Progress) -> StudyResult:
+    """The results of the base and of `full` over the finished pairs, with the intervals of the last look."""
+    arms = []
+    for name in (progress.base, FULL):
+        planned = [trainings.run(name, seed) for seed in range(progress.pairs)]
+        measured = {run: dict(trainings.scores(name, seed)) for seed, run in enumerate(planned)}
+        arms.append(arm_result(ARMS[name], planned, measured))
+    run = Run.open(trainings.run(FULL, 0).folder)
+    seeds = tuple(trainings.run(FULL, seed).seed for seed in range(progress.pairs))
+    source = trainings.source
+    names = tuple(source.labels.class_names)
+    return StudyResult(
+        run.config(), len(source), seeds, tuple(arms), {}, names, progress.confidence, _intervals(progress)
+    )
+
+
+def _intervals(progress: Progress) -> str:
+    if not progress.levels:
+        return (
+            f"Fewer than {FIRST_LOOK} pairs: the interval of one pair covers the images alone and cannot show how "
+            "trainings differ."
+        )
+    looks = ", ".join(f"{1 - level:.1%} after {pairs}" for pairs, level in sorted(progress.levels.items()))
+    return (
+        "Intervals: paired, Student's t over seeds and images. The results were looked at after "
+        f"{len(progress.levels)} pairs, so each interval is wider than a 95 % one ({looks} pairs): all intervals of "
+        "mIoU together hold with 95 %. The verdict is about mIoU alone. The intervals of the other measures have the "
+        "same width but are not corrected for their number."
+    )
+
+
+def keep_better(trainings: StudyTrainings, progress: Progress, folder: Path, arm: str) -> None:
+    """Write the best training of an arm as a run of its own, and evaluate it."""
+    seed = max(range(progress.pairs), key=lambda each: float(trainings.scores(arm, each)[PRIMARY][0]))
+    run = Run.open(trainings.run(arm, seed).folder, allow_code=True)
+    kept = Run(folder, allow_code=True)
+    if Run.exists(folder):
+        kept.extend(run.config())
+    else:
+        Run.create(folder, run.config(), run.info())
+    kept.save_weights("last", run.network())
+    kept.write_summary(run.summary() or {})
+    evaluate_run(folder, allow_code=True)
+
+
+def _write_pages(result: StudyResult, verdict: Verdict, folder: Path, content: dict[str, Any]) -> None:
+    command = _command(content, folder)
+    base, full = (arm.arm.name for arm in result.arms)
+    rules = [f"{rule['option']}: {rule['value']} ({rule['kind']}: {rule['reason']})" for rule in content["rules"]]
+    page = study_page(result, command)
+    page = replace(
+        page,
+        title=f"Does self-regulation help on {content['name']}?",
+        verdicts={base: {full: verdict.sentence}},
+        notes=[*verdict.paragraphs, *page.notes, f"How the try configured itself: {'; '.join(rules)}."],
+        commands=[command, f"selfreg predict {os.path.relpath(folder)}/best photo.jpg -o masks/"],
+    )
+    write_study_page(page, folder / "index.html")
+    lines = markdown(result, command).splitlines()
+    write_text(folder / "study.md", "\n".join(["# Verdict", "", verdict.sentence, "", *verdict.paragraphs, "", *lines]))
+
+
+def _command(content: dict[str, Any], folder: Path) -> str:
+    question = content["question"]
+    words = ["selfreg try", question["data"], f"--out {os.path.relpath(folder)}"]
+    words += [f"--network {question['network']}" if question["network"] else None]
+    words += [f"--seed {question['seed']}" if question["seed"] else None]
+    return " ".join(word for word in words if word)
+
+
+def _write_pictures(trainings: StudyTrainings, progress: Progress, folder: Path) -> Path:
+    """The page and the picture of the first pair."""
+    runs = [trainings.run(name, 0).folder for name in (progress.base, FULL)]
+    found = compare_runs(runs, allow_code=True)
+    names = (progress.base, FULL)
+    found = replace(found, sides=[replace(side, name=name) for side, name in zip(found.sides, names, strict=True)])
+    _write_sheet(found, folder / "cases.png")
+    return write_comparison(found, folder / "pictures.html", title="The first pair of trainings", limit=_CASES)
+
+
+def _write_sheet(found: Comparison, path: Path) -> None:
+    cases = [case for case in choose_cases(found, limit=0, overviews=_PICTURE_ROWS) if case.kind == "overview"]
+    contact_sheet(cases, path, run_names=[side.name for side in found.sides], palette=found.source.labels.palette)

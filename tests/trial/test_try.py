@@ -1,0 +1,163 @@
+"""A whole try through the command, tiny: generated scenes, a small network, trainings of a few steps."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixtures.exports import write_roboflow
+from fixtures.folder import write_folder
+from selfreg.config import load_config
+from selfreg.run import Run
+from selfreg.trial import data, measuring, trial
+from selfreg.trial.budget import Budget
+from selfreg.trial.facts import Cost, Device, Times
+from selfreg.trial.trainings import StudyTrainings
+from tiny import selfreg
+from trial.fakes import Clock
+
+NETWORK = "smp:FPN/tu-mobilenetv3_small_050"
+CLOCK = Clock()
+
+
+class TimedTrainings(StudyTrainings):
+    """Trainings that take five minutes each by the clock of the tests."""
+
+    def train(self, arm: str, seed: int) -> None:
+        """Train, and advance the clock."""
+        if not self.finished(arm, seed):
+            super().train(arm, seed)
+            CLOCK.now += 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
+    """Small scenes, trainings of two steps, untrained weights, and a clock that only trainings advance."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "SCENES", {"size": [64, 64], "length": 8, "evaluation_length": 4})
+        patch.setattr(trial, "Budget", lambda seconds, spent: Budget(seconds, spent, clock=CLOCK))
+        patch.setattr(trial, "StudyTrainings", TimedTrainings)
+        patch.setattr(trial, "measure_cost", lambda *_: (Cost(1.0, 1.0, (Times(64, 1.0, 1.0, 1.0),)), Device("CPU")))
+        for name, value in {"FEWEST_STEPS": 1, "STEPS_PER_CLASS": 0, "UNTRAINED_FACTOR": 1, "LONGEST": 2}.items():
+            patch.setattr(f"selfreg.trial.rules.{name}", value)
+        patch.setattr(measuring, "_with_weights", lambda _: [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a try in whose budget two pairs fit."""
+    folder = tmp_path_factory.mktemp("try")
+    assert selfreg("try", "--budget", "30m", "--network", NETWORK, "--out", folder / "out") == 0
+    return folder
+
+
+def test_it_leaves_a_verdict_a_page_and_a_network(tried: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tried / "out"
+    content = json.loads((out / "try.json").read_text(encoding="utf-8"))
+    sentence = content["verdict"]["sentence"]
+    assert sentence.startswith("generated scenes: ")
+    assert content["progress"]["pairs"] == 2
+    assert list(content["progress"]["levels"]) == ["2"]
+    assert content["spent_seconds"] == 1500
+    assert sentence.split(":")[1] in (out / "index.html").read_text(encoding="utf-8")
+    assert sentence in (out / "study.md").read_text(encoding="utf-8")
+    assert "<img" in (out / "pictures.html").read_text(encoding="utf-8")
+    assert (out / "cases.png").exists()
+    assert Run.open(out / "best").evaluation_path("val").exists()
+    assert selfreg("evaluate", out / "best") == 0
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_the_configuration_is_that_of_the_trainings(tried: Path) -> None:
+    config = load_config(tried / "out" / "try.yaml")
+    run = Run.open(tried / "out" / "full" / "seed-1").config()
+    assert config.network.name == NETWORK
+    assert run.model_copy(update={"seed": 0}) == config
+    assert Run.open(tried / "out" / "base" / "seed-1").config().method.arm == "base"
+
+
+def test_the_same_command_repeats_the_verdict_without_training(
+    tried: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads((tried / "out" / "try.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr("selfreg.trial.trainings.train", lambda *_, **__: pytest.fail("trained"))
+    assert selfreg("try", "--budget", "30m", "--network", NETWORK, "--out", tried / "out") == 0
+    assert before["verdict"]["sentence"] in capsys.readouterr().out
+    after = json.loads((tried / "out" / "try.json").read_text(encoding="utf-8"))
+    assert after["progress"] == before["progress"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--network", "smp:Unet/resnet18"), ("--seed", "3")])
+def test_another_question_needs_another_folder(
+    tried: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = () if option == "--network" else ("--network", NETWORK)
+    assert selfreg("try", "--out", tried / "out", option, value, *network) == 2
+    assert "use another --out" in capsys.readouterr().err
+
+
+def test_data_with_errors_are_refused_with_the_findings_of_check_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "data")
+    next((root / "masks" / "train").iterdir()).write_bytes(b"no image")
+    assert selfreg("try", root, "--out", tmp_path / "out", "--network", NETWORK) == 2
+    error = capsys.readouterr().err
+    assert "errors in the data" in error.splitlines()[-1]
+    assert "selfreg check-data" in error.splitlines()[-1]
+
+
+def test_data_without_a_validation_split_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_folder(tmp_path / "data", splits={"train": 4})
+    assert selfreg("try", root, "--out", tmp_path / "out", "--network", NETWORK) == 2
+    assert "no validation split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("nowhere",), ("--budget", "soon"), ("--network", "smp:Nothing/at-all")])
+def test_mistakes_are_one_line(arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert selfreg("try", *arguments, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_an_interrupted_try_continues_and_does_not_train_again_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[tuple[str, int]] = []
+    real = TimedTrainings.train
+
+    def train_one(self: TimedTrainings, arm: str, seed: int) -> None:
+        if not self.finished(arm, seed):
+            if trained:
+                raise KeyboardInterrupt
+            trained.append((arm, seed))
+        real(self, arm, seed)
+
+    arguments = ("try", "--budget", "10m", "--network", NETWORK, "--out", tmp_path / "out")
+    monkeypatch.setattr(TimedTrainings, "train", train_one)
+    assert selfreg(*arguments) == 130
+    trained.clear()
+    assert selfreg(*arguments) == 130
+    assert trained == [("balanced", 0)]
+    assert "continuing the try" in capsys.readouterr().out
+    spent = json.loads((tmp_path / "out" / "try.json").read_text(encoding="utf-8"))["spent_seconds"]
+    assert 300 <= spent <= 600
+
+
+def test_an_export_of_a_labelling_tool_is_imported_once(tmp_path: Path) -> None:
+    write_roboflow(tmp_path / "export")
+    place = data.find_data(tmp_path / "export", tmp_path / "out")
+    assert (place.kind, place.root) == ("folder", (tmp_path / "out" / "data").resolve())
+    assert "imported from yolo" in place.notes[0]
+    again = data.find_data(tmp_path / "export", tmp_path / "out")
+    assert (again.root, again.notes) == (place.root, ())
+
+
+def test_a_data_set_is_read_where_it_is(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", splits={"train": 4, "val": 2})
+    place = data.find_data(root, tmp_path / "out")
+    facts = data.inspect_data(place, tmp_path / "out", seed=5)
+    assert (place.kind, facts.num_train, facts.num_val, facts.num_classes, facts.seed) == ("folder", 4, 2, 3, 5)
+    assert (facts.height, facts.width) == (24, 32)
+    assert not (tmp_path / "out").exists()

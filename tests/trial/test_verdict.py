@@ -1,0 +1,75 @@
+"""The sentences of a verdict."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from selfreg.config import parse_config
+from selfreg.evaluation import MEASURES
+from selfreg.evaluation.scores import Floats
+from selfreg.study.results import ArmResult, StudyResult
+from selfreg.trial.sequence import Finding, Progress
+from selfreg.trial.trainings import ARMS
+from selfreg.trial.verdict import Verdict, reach_verdict
+
+
+def scores(miou: float, missed: float) -> dict[str, Floats]:
+    values = dict.fromkeys(MEASURES, 0.5) | {"miou": miou, "missed_unit_rate": missed, "hallucinated_components": 40}
+    by_class = np.tile([miou, miou + 0.1], (4, 1))
+    return {key: np.full(4, value) for key, value in values.items()} | {"per_class_iou": by_class}
+
+
+def verdict(finding: Finding, gains: Mapping[int, float], base: str = "base") -> Verdict:
+    arms = (
+        ArmResult(ARMS[base], {seed: scores(0.5, 0.3) for seed in gains}, dict.fromkeys(gains, 100.0), {}),
+        ArmResult(
+            ARMS["full"],
+            {seed: scores(0.5 + gain, 0.3 - gain) for seed, gain in gains.items()},
+            dict.fromkeys(gains, 108.0),
+            {},
+        ),
+    )
+    result = StudyResult(parse_config({}, "test"), 20, tuple(gains), arms, {}, ("sky", "pole"), confidence=0.97)
+    progress = Progress(base=base, pairs=len(gains), finding=finding)
+    return reach_verdict(result, progress, name="camvid", folder="runs/try-camvid", next_pair=100.0)
+
+
+def test_a_gain_is_said_with_its_numbers() -> None:
+    found = verdict("helps", {0: 0.04, 1: 0.042, 2: 0.038})
+    assert found.sentence.startswith("camvid: self-regulation helps: mIoU 50.0 % with plain training, 54.0 % with it")
+    assert "+4.0 points" in found.sentence
+    assert "3 pairs of trainings" in found.sentence
+    assert "small objects and thin parts missed: better (-4.0 points" in found.where
+    assert "pole +4.0" in found.where
+    assert found.cost.startswith("Cost: training takes 1.08 times as long, nothing at inference")
+    assert "selfreg predict runs/try-camvid/best photo.jpg" in found.advice
+    assert found.better == "full"
+
+
+def test_harm_keeps_the_base() -> None:
+    found = verdict("harms", {0: -0.04, 1: -0.042, 2: -0.038}, base="balanced")
+    assert "self-regulation harms: mIoU 50.0 % with plain training with class weights" in found.sentence
+    assert found.better == "balanced"
+
+
+def test_a_tie_says_how_large_a_difference_could_be_and_how_to_go_on() -> None:
+    found = verdict("cannot be told", {0: 0.02, 1: -0.02, 2: 0.01})
+    assert "no difference can be shown" in found.sentence
+    assert "one larger than" in found.sentence
+    assert "adds 3 pairs" in found.advice
+    assert found.better == "full"
+
+
+def test_a_small_difference_is_an_answer() -> None:
+    assert (
+        "no difference that matters (below 1 point)"
+        in verdict("makes no difference that matters", {0: 0.001, 1: 0.002, 2: 0.001}).sentence
+    )
+
+
+@pytest.mark.parametrize("gain", [0.1, -0.1])
+def test_one_pair_never_claims_anything(gain: float) -> None:
+    found = verdict("cannot be told", {0: gain})
+    assert "one pair of trainings cannot tell" in found.sentence
+    assert "no difference" not in found.sentence
