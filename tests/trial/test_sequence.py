@@ -1,9 +1,11 @@
 """The order of trainings, the budget and the end of a try, with trainings that are numbers."""
 
+import json
 from functools import partial
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from selfreg.trial.sequence import Progress, judge
 from trial.fakes import FakeTrainings, conduct_fakes
@@ -62,7 +64,7 @@ def test_a_larger_budget_continues_with_further_seeds_and_wider_intervals() -> N
     first, _ = conduct_fakes(trainings, 650)
     assert first.pairs == 3
     before = dict(first.levels)
-    restored = Progress.from_json(first.to_json())
+    restored = TypeAdapter(Progress).validate_json(json.dumps(first.to_json()))
     restored.begin_budget()
     last, _ = conduct_fakes(trainings, 1250, restored)
     assert last.pairs == 6

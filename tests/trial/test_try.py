@@ -89,6 +89,17 @@ def test_the_same_command_repeats_the_verdict_without_training(
     assert after["progress"] == before["progress"]
 
 
+@pytest.mark.parametrize("damage", ['"rules"', '"levels"', '"candidates"'])
+def test_a_damaged_record_is_refused_in_one_line(
+    damage: str, tried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (tried / "out" / "try.json").read_text(encoding="utf-8")
+    (tmp_path / "try.json").write_text(text.replace(damage, '"nothing"'), encoding="utf-8")
+    (tmp_path / "try.yaml").write_bytes((tried / "out" / "try.yaml").read_bytes())
+    assert selfreg("try", "--network", NETWORK, "--out", tmp_path) == 2
+    assert "use another --out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("option", "value"), [("--network", "smp:Unet/resnet18"), ("--seed", "3")])
 def test_another_question_needs_another_folder(
     tried: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]

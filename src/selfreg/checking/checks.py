@@ -27,6 +27,7 @@ def check_data(
     splits: Sequence[str] | None = None,
     *,
     workers: int | None = None,
+    at_most: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> DataReport:
@@ -42,6 +43,7 @@ def check_data(
         root: Folder of the data set.
         splits: Splits to read; by default all of them.
         workers: Number of processes; by default the number of cores.
+        at_most: Read about so many items of each split, evenly spaced; by default all of them.
         progress: Called with (items read, total number of items) after each item.
         **options: Options of the kind, as for `open_source`.
 
@@ -66,7 +68,7 @@ def check_data(
         source = _open(kind, root, split, options, findings)
         if source is not None:
             sources[split] = source
-    items = list(_inspect_all(sources, workers, progress))
+    items = list(_inspect_all(sources, workers, at_most, progress))
     labels = next((source.labels for source in sources.values()), None)
     of_split = {split: [item for item in items if item.split == split] for split in sources}
     findings += [Finding("error", "file", item.split, item.name, fault) for item in items for fault in item.faults]
@@ -125,9 +127,16 @@ def _open(
 
 
 def _inspect_all(
-    sources: Mapping[str, Source], workers: int | None, progress: Callable[[int, int], None] | None
+    sources: Mapping[str, Source],
+    workers: int | None,
+    at_most: int | None,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[Item]:
-    tasks = [(split, index) for split, source in sources.items() for index in range(len(source))]
+    tasks = [
+        (split, index)
+        for split, source in sources.items()
+        for index in range(0, len(source), -(-len(source) // at_most) if at_most and len(source) else 1)
+    ]
     processes = min(workers or cpu_count() or 1, len(tasks) // _IMAGES_PER_PROCESS)
     items = map_in_processes(
         partial(_inspect, sources), tasks, processes=processes, chunk_size=8, died=partial(_lose, sources)

@@ -19,6 +19,9 @@ from selfreg.trial.facts import DataFacts
 SCENES: dict[str, Any] = {"size": [96, 144], "length": 240, "evaluation_length": 48}
 """Options of the generated scenes."""
 
+READ_AT_MOST = 1000
+"""Images of each split that are checked at first; each training reads the others (see `selfreg.training.survey`)."""
+
 _SCENES_LOOKED_AT = 24
 _VAL_SPLITS = ("val", "valid", "validation", "dev")
 
@@ -159,6 +162,7 @@ def _check(place: Place) -> tuple[DataReport, str, str]:
             place.kind,
             place.root,
             [train, val],
+            at_most=READ_AT_MOST,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
             **options,
         )

@@ -72,12 +72,6 @@ class Progress:
         """The fields as plain data."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Progress":
-        """The inverse of `to_json`, after JSON has made strings of the keys."""
-        levels = {int(pairs): float(level) for pairs, level in content.get("levels", {}).items()}
-        return cls(**{**content, "levels": levels})
-
 
 def conduct(
     trainings: Trainings,

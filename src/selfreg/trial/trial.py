@@ -8,16 +8,17 @@ DIR/best/         the better network as an evaluated run
 DIR/index.html    page of the study with the verdict; study.json and study.md as of a study
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from selfreg.config import dump_config, load_config
 from selfreg.files import locked, read_json, write_json, write_text
-from selfreg.messages import say
+from selfreg.messages import one_line, say
 from selfreg.study.study import open_evaluated_split
 from selfreg.trial.budget import Budget, budget_text, parse_budget
 from selfreg.trial.data import find_data, inspect_data
@@ -30,6 +31,9 @@ from selfreg.trial.verdict import Verdict
 
 _SAFETY = 0.9
 """Share of the time that the schedule uses: a machine may be slower later than while it was measured."""
+
+_KEPT = ("name", "rules", "candidates", "expected_pair", "reserve")
+"""Keys that `_configure` writes and later commands read."""
 
 
 class _State:
@@ -44,6 +48,20 @@ class _State:
                 raise ValueError(
                     f"{path}: this folder holds a try with {key} {known.get(key)}, now {value}; use another --out"
                 )
+
+    def progress(self) -> Progress:
+        """Where an earlier command stopped. Raises ValueError if the file was changed to something else."""
+        kept = self.content.get("progress", Progress().to_json())
+        missing = [key for key in _KEPT if key not in self.content]
+        missing += [key for key in Progress().to_json() if key not in kept]
+        try:
+            if missing:
+                raise ValueError(f"{missing[0]} is missing")
+            return TypeAdapter(Progress).validate_python(kept)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path}: is not what a try has written ({one_line(error, first=True)}); use another --out"
+            ) from None
 
     def write(self, **values: Any) -> None:
         self.content.update(values)
@@ -101,7 +119,7 @@ def _answer(
         tell(f"continuing the try in {folder}")
     content = state.content
     trainings = StudyTrainings(folder, config_path, open_evaluated_split(load_config(config_path)), tell)
-    progress = Progress.from_json(content.get("progress", {}))
+    progress = state.progress()
     if progress.pairs and not progress.known and budget.seconds > content.get("planned_seconds", 0.0):
         progress.begin_budget()
     state.write(planned_seconds=budget.seconds)
@@ -166,8 +184,3 @@ def default_folder(target: Path | None) -> Path:
         with suppress(OSError):
             name = target.expanduser().resolve().name
     return Path("runs") / f"try-{name}"
-
-
-def shown(path: Path) -> str:
-    """A path as it can be typed in the current folder."""
-    return os.path.relpath(path)
