@@ -32,11 +32,12 @@ _MEASURED_AT = {"cpu": 160, "cuda": 360}
 
 def find_device() -> Device:
     """The GPU if there is one, otherwise the CPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = os.cpu_count() or 1
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return Device(f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB", workers=min(8, max(1, cores // 2)))
-    return Device(f"CPU, {cores} core{'s' * (cores > 1)}", workers=0 if cores <= 2 else 2)
+    threads = torch.get_num_threads()
+    return Device(f"CPU, {threads} thread{'s' * (threads > 1)}", workers=0 if cores <= 2 else 2)
 
 
 def choose_network(name: str | None, facts: DataFacts) -> NetworkChoice:
