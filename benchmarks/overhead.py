@@ -268,7 +268,7 @@ def dispatched_operations(loss: Callable[[], Tensor]) -> int:
     """Operations of forward, loss and backward."""
     with LaunchCount() as counted:  # type: ignore[no-untyped-call]
         torch.autograd.backward(loss())
-    return counted.count
+    return int(counted.count)
 
 
 def generated_kernels(loss: Callable[[], Tensor]) -> int:
