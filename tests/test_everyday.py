@@ -16,13 +16,13 @@ import pytest
 from fixtures.folder import write_folder
 from processes import Command
 from selfreg.termination import Interrupted, end_well
-from tiny import selfreg, write_config
+from tiny import QUICK_TO_EXPORT, selfreg, write_config
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    config = write_config(folder, training={"epochs": 1})
+    config = write_config(folder, network=QUICK_TO_EXPORT, training={"epochs": 1})
     for name in ("run", "other"):
         assert selfreg("train", config, "--out", folder / name) == 0
     return folder

@@ -16,7 +16,7 @@ from PIL import Image
 import selfreg as package
 from fixtures.folder import write_folder
 from places import places
-from tiny import selfreg, write_config
+from tiny import QUICK_TO_EXPORT, selfreg, write_config
 from weak.tagged_folder import write_tagged_folder, write_weak_config
 
 SOURCE = Path(package.__file__).parent
@@ -47,7 +47,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Configurations, a trained run, a study whose only run has been trained, and a photograph."""
     folder = tmp_path_factory.mktemp("given")
     data = {"options": {"length": 4, "evaluation_length": 2, "size": [64, 64]}}
-    config = write_config(folder, data={**data, "kind": "scenes"}, training={"epochs": 1})
+    config = write_config(folder, data={**data, "kind": "scenes"}, network=QUICK_TO_EXPORT, training={"epochs": 1})
     assert selfreg("train", config, "--out", folder / "run") == 0
     shutil.rmtree(folder / "run" / "evaluation", ignore_errors=True)
     shutil.copytree(folder / "run", folder / "other")

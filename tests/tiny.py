@@ -32,6 +32,12 @@ TINY: dict[str, Any] = {
     "training": {"epochs": 2, "batch_size": 4, "workers": 0, "threads": 1, "accelerator": "cpu", "learning_rate": 1e-3},
 }
 
+QUICK_TO_EXPORT: dict[str, Any] = {
+    "name": "smp:Unet/tu-test_resnet",
+    "options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+}
+"""A network that is traced in less than half of the time that that of `TINY` takes."""
+
 
 def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
     """Write the tiny configuration, some of its keys replaced, and return its path."""

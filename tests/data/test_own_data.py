@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from selfreg.data import Folder, open_source
-from tiny import TINY, selfreg
+from tiny import QUICK_TO_EXPORT, TINY, selfreg
 
 PALETTE = np.array([[70, 130, 180], [128, 64, 128], [0, 0, 142]], np.uint8)
 CLASSES = ("sky", "road", "car")
@@ -62,7 +62,11 @@ def write_labels(root: Path, classes: tuple[str, ...] = CLASSES, void: Any = 255
 
 
 def config_of(root: Path, **data: Any) -> Path:
-    content = {**TINY, "data": {"root": str(root), "crop_size": [64, 64], "scale": [1, 1], **data}}
+    content = {
+        **TINY,
+        "network": QUICK_TO_EXPORT,
+        "data": {"root": str(root), "crop_size": [64, 64], "scale": [1, 1], **data},
+    }
     content["training"] = {**TINY["training"], "epochs": 1, "batch_size": 2}
     path = root / "config.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -11,7 +11,7 @@ import selfreg as package
 from fixtures.folder import photograph, write_folder
 from selfreg.inference.photographs import find_images, output_names
 from selfreg.run import Run
-from tiny import selfreg, write_config
+from tiny import QUICK_TO_EXPORT, selfreg, write_config
 
 SIZE = (64, 96)
 
@@ -22,7 +22,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
     write_folder(place / "data", splits={"train": 4, "val": 2}, size=SIZE)
     data = {"kind": "folder", "root": str(place / "data"), "options": {}}
-    assert selfreg("train", write_config(place, data=data, training={"epochs": 1}), "--out", place / "run") == 0
+    config = write_config(place, data=data, network=QUICK_TO_EXPORT, training={"epochs": 1})
+    assert selfreg("train", config, "--out", place / "run") == 0
     assert selfreg("export", place / "run", place / "model.onnx") == 0
     return place
 
