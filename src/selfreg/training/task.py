@@ -80,6 +80,8 @@ class SegmentationTask(L.LightningModule):
         self._compute_terms: Callable[..., Any] = self.objective
         self._compute_plain_loss: Callable[..., Tensor] = plain_loss
         self._frozen = freeze(self.network, config.training.freeze)
+        # Lightning keeps the modes that it finds, and does not call train()
+        self.train()
 
     def train(self, mode: bool = True) -> "SegmentationTask":
         """Switch between training and evaluation; frozen parts stay in evaluation mode."""
