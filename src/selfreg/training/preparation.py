@@ -1,5 +1,6 @@
 """All that a run needs before its first step: data that were read, a network that was tried, loaders, class weights."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -91,6 +92,13 @@ def prepare(
             _check_images(config, network, info, survey(val_source, "checking validation data").shapes)
     steps_per_epoch = len(loader) // config.training.accumulate
     total_steps, epochs = _length(config, steps_per_epoch)
+    warm_up = config.training.linear_warm_up_steps
+    if rank == 0 and warm_up >= total_steps:
+        warnings.warn(
+            f"training.linear_warm_up_steps {warm_up}: the run has {total_steps} steps, so the learning rate never "
+            "reaches its full value",
+            stacklevel=2,
+        )
     return Preparation(
         train_source, info, network, loader, validation, class_weights, steps_per_epoch, total_steps, epochs
     )
