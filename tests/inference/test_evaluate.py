@@ -231,7 +231,7 @@ def test_the_confusion_matrix_is_readable_at_80_columns() -> None:
 def test_evaluate_prints_the_confusion_matrix_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = write_maps(tmp_path / "labels", {"a": [[0, 0, 1, 1]], "b": [[1, 1, 1, 1]]})
     predictions = write_maps(tmp_path / "predictions", {"a": [[0, 1, 1, 1]], "b": [[1, 1, 1, 1]]})
-    arguments = ["evaluate", "--predictions", predictions, "--labels", labels, "--num-classes", "2"]
+    arguments: list[str | Path] = ["evaluate", "--predictions", predictions, "--labels", labels, "--num-classes", "2"]
     assert selfreg(*arguments) == 0
     assert "confusion" not in capsys.readouterr().out
     assert selfreg(*arguments, "--confusion") == 0

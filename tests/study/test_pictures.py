@@ -52,7 +52,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelFolder:
 
 def chosen(source: LabelFolder, **options: Any) -> list[Any]:
     runs: list[Any] = [{seed: (seed, side) for seed in (0, 1)} for side in (0, 1)]
-    return disagreements(*runs, source, **options)
+    return disagreements(runs[0], runs[1], source, **options)
 
 
 def test_images_are_ranked_by_the_smallest_difference_of_all_seeds(source: LabelFolder) -> None:
@@ -69,7 +69,7 @@ def test_predictions_are_those_of_the_seed_with_the_median_difference(source: La
 
 def test_without_a_common_seed_there_are_no_pictures(source: LabelFolder) -> None:
     runs: list[Any] = [{0: (0, 0)}, {1: (1, 1)}]
-    assert disagreements(*runs, source) == []
+    assert disagreements(runs[0], runs[1], source) == []
 
 
 def test_predictions_that_are_not_kept_any_more_are_not_shown(tmp_path: Path) -> None:
