@@ -132,7 +132,7 @@ def verdict_of(report: DataReport) -> str:
     if not groups:
         return f"Ready for training: no problem was found in {images} images and their masks."
     most = max(errors or groups, key=lambda group: group.count)
-    example = f"“{printable(most.text)}”" + (f" ({most.count} files)" if most.count > 1 else "")
+    example = f"“{most.text}”" + (f" ({most.count} files)" if most.count > 1 else "")
     if errors:
         faults = _counted(sum(group.count for group in errors), "fault")
         return f"Not ready for training: {faults} in {images} images, most often {example}."
