@@ -132,12 +132,11 @@ def verdict_of(report: DataReport) -> str:
     if not groups:
         return f"Ready for training: no problem was found in {images} images and their masks."
     most = max(errors or groups, key=lambda group: group.count)
-    example = f"“{most.text}”" + (f" ({most.count} files)" if most.count > 1 else "")
+    example = f"; most often “{most.text}” ({most.count} files)" if most.count > 1 else f"; the first is “{most.text}”"
     if errors:
         faults = _counted(sum(group.count for group in errors), "fault")
-        return f"Not ready for training: {faults} in {images} images, most often {example}."
-    warnings = _counted(sum(group.count for group in groups), "warning")
-    return f"Ready for training, after a look at {warnings} in {images} images, most often {example}."
+        return f"Not ready for training: {faults} in {images} images{example}."
+    return f"Ready for training, after a look at {_counted(len(groups), 'warning')} in {images} images{example}."
 
 
 def _counted(number: int, name: str) -> str:
