@@ -1,5 +1,6 @@
 """The configuration: defaults, overrides, and what is refused."""
 
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields
@@ -85,6 +86,36 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
         load_config(tmp_path / "absent.yaml")
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["training.early_stopping=true", "training.accumulate=true", "seed=true", "method.warm_up=yes", "training.ema=on"],
+)
+def test_a_switch_is_no_number(tmp_path: Path, override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ValueError, match=f"{key}: give a number .found True."):
+        load_config(write(tmp_path, ""), [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.taps=encoder", "method.taps: Input should be 'auto', or should be a valid list (found 'encoder')"),
+        ("training.devices=many", "training.devices: Input should be a valid integer"),
+        ("validation.scales=[1000]", "at most 16"),
+        ("data.crop_size=[100000, 64]", "at most 16384"),
+        ("data.short_side=100000", "data.short_side"),
+        ("training.threads=100000", "training.threads"),
+        ("training.epochs=1e20", "training.epochs"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_with_its_key_alone(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        load_config(write(tmp_path, ""), [override])
+    assert "literal" not in str(refused.value)
+
+
 def test_every_key_is_documented() -> None:
     text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
     leaves = {key.rsplit(".", 1)[-1] for key in known_keys()} - {
@@ -148,6 +179,12 @@ assert "torch" not in sys.modules
         ("network.weights", "network.pretrained"),
         ("data.augment", "data.augmentation"),
         ("model.backbone", "network.name"),
+        ("training.lr_backbone", "training.backbone_learning_rate_factor"),
+        ("training.freeze_bn", "training.freeze"),
+        ("training.grad_clip_norm", "training.gradient_clip"),
+        ("training.loss_weight", "training.loss"),
+        ("training.eval_every", "training.validate_every"),
+        ("validation.every", "training.validate_every"),
     ],
 )
 def test_the_hint_for_an_unknown_key_is_near_in_meaning(written: str, meant: str) -> None:

@@ -1,6 +1,8 @@
 """`selfreg check-data` through the real command: what it prints, what it writes, and what it survives."""
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,20 @@ def test_the_kind_is_that_of_the_layout(tmp_path: Path, capsys: pytest.CaptureFi
     write_camvid(tmp_path / "export")
     selfreg("check-data", tmp_path / "export")
     assert "camvid" in capsys.readouterr().out
+
+
+def test_the_page_begins_with_what_is_to_do(root: Path) -> None:
+    verdict = re.compile(r'<p class="sentence">(.*?)</p>')
+
+    def said() -> str:
+        selfreg("check-data", root, "--html", "page.html")
+        return html.unescape(verdict.findall(Path("page.html").read_text(encoding="utf-8"))[0])
+
+    assert said().startswith("Ready for training")
+    for number in range(3):
+        (root / f"masks/train/t{number}.png").unlink()
+    assert said().startswith("Not ready for training: 3 faults in ")
+    assert said().endswith("(3 files).")
 
 
 def test_the_page_shows_folders_and_the_file_of_a_wrong_mask(root: Path) -> None:

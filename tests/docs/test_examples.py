@@ -2,7 +2,8 @@
 
 The Python blocks of a page run in order and in one namespace, as a reader would type them, with what the page assumes
 of its reader set up beforehand and its sizes made small. On pages of complete programs, each block runs after the first
-one alone. A block after `<!-- not run: REASON -->` is only compiled.
+one alone. In tutorials, commands run too, and YAML blocks are written to files. A block after
+`<!-- not run: REASON -->` is only compiled.
 """
 
 import functools
@@ -21,12 +22,14 @@ import timm
 import torch
 import typer
 import yaml
+from PIL import Image
 
 from fixtures.folder import write_folder
 from selfreg.cli import app
 from selfreg.config import parse_config
 from selfreg.data.kinds import KINDS
 from selfreg.inference.onnx_network import METADATA_KEY, OnnxMetadata
+from tiny import selfreg
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +39,9 @@ _BLOCK = re.compile(
     r"^(?P<marker><!-- not run: .+ -->\n)?(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$",
     flags=re.MULTILINE | re.DOTALL,
 )
+
+# the smallest network of timm, which is exported in seconds
+_SMALL = "smp:FPN/tu-test_resnet"
 
 # written, smaller: what a page says of a real training is cut down to what a test can afford
 SMALLER: dict[str, dict[str, str]] = {
@@ -48,6 +54,22 @@ SMALLER: dict[str, dict[str, str]] = {
     "own_loop.md": {'Pictures("train", 16)': 'Pictures("train", 8)', "epochs, step = 2, 0": "epochs, step = 1, 0"},
     "networks.md": {"hrnet_w48": "hrnet_w18_small", "num_classes=19": "num_classes=5"},
 }
+
+TUTORIALS: dict[str, dict[str, str]] = {
+    "tutorial_own_data.md": {
+        "epochs: 12": "epochs: 1",
+        "range(40)": "range(16)",
+        "smp:FPN/tu-mobilenetv3_small_050": _SMALL,
+    },
+    "tutorial_study.md": {
+        "--seeds 3": "--seeds 1",
+        "epochs: 8": "epochs: 1",
+        "length: 64, evaluation_length: 32": "length: 8, evaluation_length: 4",
+    },
+    "tutorial_weak.md": {"epochs: 10": "epochs: 1", "epochs: 12": "epochs: 2", '("train", 48)': '("train", 8)'},
+}
+"""Tutorials, and what is made smaller in them."""
+SMALLER |= TUTORIALS
 
 COMPLETE_PROGRAMS = {"own_loop.md": ["mIoU ", "'val/pixel_accuracy': ", "'eval_loss': "]}
 """Pages whose blocks need only the first one, and what each of these programs prints."""
@@ -133,7 +155,31 @@ def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_as_a_reader")
-@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_runs_from_its_first_block_to_something_to_look_at(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace: dict[str, Any] = {"__name__": f"tutorial_{name}"}
+    for block in blocks(ROOT / "docs" / name):
+        code = block.code
+        for written, smaller in TUTORIALS[name].items():
+            code = code.replace(written, smaller)
+        if block.language == "python":
+            exec(compile("\n" * block.line + code, name, "exec"), namespace)
+        elif block.language == "yaml":
+            Path(re.match(r"# (\w+\.yaml)\n", code)[1]).write_text(code, encoding="utf-8")  # type: ignore[index]
+        elif block.language == "console":
+            for line in code.splitlines():
+                assert selfreg(*shlex.split(line.removeprefix("$ selfreg "))) == 0, capsys.readouterr().err
+    if name == "tutorial_study.md":
+        assert "<h2>Measures" in Path("study/index.html").read_text(encoding="utf-8")
+    else:
+        with Image.open("look.png") as picture:
+            assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.usefixtures("_as_a_reader")
+@pytest.mark.parametrize("path", [path for path in PAGES if path.name not in TUTORIALS], ids=lambda path: path.name)
 def test_the_python_of_a_page_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, Any] = {"__name__": f"example_of_{path.stem}", **SETUP.get(path.name, dict)()}
     sys.modules.pop("my_networks", None)
@@ -158,7 +204,7 @@ def test_the_python_of_a_page_runs(path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(("page", "written"), [(page, text) for page, texts in SMALLER.items() for text in texts])
 def test_what_is_made_smaller_is_still_written(page: str, written: str) -> None:
-    assert any(written in block.code for block in blocks(ROOT / "docs" / page) if block.language == "python")
+    assert any(written in block.code for block in blocks(ROOT / "docs" / page))
 
 
 # --- commands ---

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from selfreg.evaluation import evaluate_image, summarise
+from selfreg.inference.evaluate import print_confusion
 from selfreg.run import Run
+from selfreg.terminal import PlainConsole
 from tiny import selfreg, write_config
 
 
@@ -203,3 +206,34 @@ def test_labels_of_one_class_without_void_are_scored(tmp_path: Path, capsys: pyt
     predictions = write_maps(tmp_path / "predictions", {"a": [[0, 0], [0, 1]]})
     assert selfreg("evaluate", "--predictions", predictions, "--labels", labels, "--num-classes", "2", "--json") == 0
     assert json.loads(capsys.readouterr().out)["pixel_accuracy"] == 0.75
+
+
+def test_the_confusion_matrix_is_readable_at_80_columns() -> None:
+    names = [f"a class with a long name {index}" for index in range(30)]
+    counts = np.zeros((30, 31), int)
+    counts[range(30), range(30)] = 1
+    counts[2, :4] = 120, 1, 876, 3
+    counts[4] = 0
+    printed = StringIO()
+    print_confusion({"class_names": names, "confusion_matrix": counts.tolist()}, PlainConsole(width=80, file=printed))
+    lines = [line.rstrip() for line in printed.getvalue().splitlines()]
+    assert all(len(line) <= 80 for line in lines)
+    rows = [line.split() for line in lines if "a class with" in line]
+    assert len(rows) == 3 * 30
+    assert rows[2][-2:] == ["12", "88"]
+    assert rows[4][0] == "5"
+    assert rows[4][-1].endswith("…")
+    # columns are numbered through all blocks
+    numbers = [int(word) for line in lines if line.startswith(" label") for word in line.split()[1:]]
+    assert numbers == list(range(1, 31))
+
+
+def test_evaluate_prints_the_confusion_matrix_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = write_maps(tmp_path / "labels", {"a": [[0, 0, 1, 1]], "b": [[1, 1, 1, 1]]})
+    predictions = write_maps(tmp_path / "predictions", {"a": [[0, 1, 1, 1]], "b": [[1, 1, 1, 1]]})
+    arguments: list[str | Path] = ["evaluate", "--predictions", predictions, "--labels", labels, "--num-classes", "2"]
+    assert selfreg(*arguments) == 0
+    assert "confusion" not in capsys.readouterr().out
+    assert selfreg(*arguments, "--confusion") == 0
+    printed = capsys.readouterr().out.partition("confusion")[2].splitlines()
+    assert [line.split()[-2:] for line in printed[-2:]] == [["50", "50"], ["1", "100"]]

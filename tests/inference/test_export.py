@@ -9,9 +9,10 @@ import onnxruntime
 import pytest
 import torch
 from timm.layers import Conv2dSame
+from torch.nn import functional
 
 from selfreg.inference import export
-from selfreg.inference.exportable import PooledByProducts, exportable
+from selfreg.inference.exportable import exportable, pooling_by_products
 from selfreg.networks import build_network
 from selfreg.regulation import main_output
 from selfreg.run import Run
@@ -87,9 +88,24 @@ def test_an_exporter_that_fails_is_named_with_its_versions_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (6, 6), (2, 5)])
-def test_pooling_by_products_is_adaptive_pooling(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [1, (2, 2), 3, (6, 6), (2, 5), (None, 3)])
+def test_pooling_by_products_is_adaptive_pooling(size: Any) -> None:
     for height, width in ((2, 3), (6, 6), (7, 11), (33, 20)):
         features = torch.randn(2, 4, height, width, generator=torch.Generator().manual_seed(height))
-        expected = torch.nn.AdaptiveAvgPool2d(size)(features)
-        torch.testing.assert_close(PooledByProducts(size)(features), expected)
+        expected = functional.adaptive_avg_pool2d(features, size)
+        with pooling_by_products():
+            torch.testing.assert_close(functional.adaptive_avg_pool2d(features, size), expected)
+            torch.testing.assert_close(torch.nn.AdaptiveAvgPool2d(size)(features), expected)
+
+
+class PoolsInItsForward(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        pooled = functional.adaptive_avg_pool2d(image, 3)
+        return functional.interpolate(pooled, image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def test_a_network_that_calls_the_pooling_function_is_exported(tmp_path: Path) -> None:
+    program = export._export_program(PoolsInItsForward(), 3)
+    export._write_onnx(program, tmp_path / "model.onnx", "{}")
+    compute = export._onnx_session(tmp_path / "model.onnx")
+    assert export._compare(PoolsInItsForward(), compute, 3).max_difference < 1e-4

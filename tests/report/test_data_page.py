@@ -44,8 +44,11 @@ def seen(driver: Chrome) -> list[str]:
     return [card.get_attribute("data-image") or "" for card in cards]
 
 
-def test_faults_come_first_in_findings_and_pictures(check: DataPage, tmp_path: Path, visit: Visit) -> None:
-    driver = visit(write_data_page(check, tmp_path / "data.html"))
+def test_the_verdict_then_faults_come_first_in_findings_and_pictures(
+    check: DataPage, tmp_path: Path, visit: Visit
+) -> None:
+    driver = visit(write_data_page(replace(check, verdict="Not ready for training: 9 faults."), tmp_path / "data.html"))
+    assert driver.find_element(By.CSS_SELECTOR, "#verdict .sentence").text == "Not ready for training: 9 faults."
     assert [badge.text for badge in driver.find_elements(By.CSS_SELECTOR, ".findings .badge")] == ["fault", "warning"]
     assert seen(driver) == ["gone_3", "torn_4", "pale_2", "fine_1"]
 

@@ -8,8 +8,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from selfreg.report.content import Curve
-from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage, write_study_page
+from report.pages import CLASSES, label_map, palette, photograph
+from selfreg.report.content import Case, Curve
+from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage, StudyPictures, write_study_page
 
 
 @pytest.fixture
@@ -46,6 +47,45 @@ def study() -> StudyPage:
         classes=[sky, moon],
         facts=[("network", "tiny")],
     )
+
+
+@pytest.fixture
+def pictures() -> StudyPictures:
+    cases = [
+        Case(
+            f"drive/{number}",
+            photograph(number),
+            label_map(number),
+            (label_map(number + 1), label_map(number)),
+            "overview",
+            scores=("61.0 to 63.0 % correct", "70.0 to 72.5 % correct"),
+            change=change,
+        )
+        for number, change in ((1, 0.09), (2, -0.031))
+    ]
+    return StudyPictures(("base", "full"), cases, CLASSES, palette())
+
+
+def test_the_pictures_of_two_arms_stand_side_by_side_with_their_difference(
+    study: StudyPage, pictures: StudyPictures, tmp_path: Path, visit: Callable[..., Chrome]
+) -> None:
+    driver = visit(write_study_page(replace(study, pictures=pictures), tmp_path / "study.html"))
+    first = driver.find_elements(By.CSS_SELECTOR, ".pictured")[0]
+    assert first.find_element(By.TAG_NAME, "h3").text == "drive/1 +9.0 points"
+    captions = [caption.text for caption in first.find_elements(By.TAG_NAME, "figcaption")]
+    assert captions == ["Photograph", "Label", "base", "full", "Difference"]
+    for image in driver.find_elements(By.CSS_SELECTOR, ".pictured img"):
+        assert driver.execute_script("return arguments[0].naturalWidth", image) > 0
+    tops = {figure.rect["y"] for figure in first.find_elements(By.TAG_NAME, "figure")}
+    assert len(tops) == 1
+    narrow = visit(tmp_path / "study.html", 390)
+    assert narrow.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_many_pictures_are_stored_more_coarsely(study: StudyPage, pictures: StudyPictures, tmp_path: Path) -> None:
+    page = replace(study, pictures=pictures)
+    fine = write_study_page(page, tmp_path / "fine.html").stat().st_size
+    assert write_study_page(page, tmp_path / "coarse.html", largest=fine - 1).stat().st_size < fine
 
 
 def words_of(path: Path) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from selfreg.config import Config, load_config, parse_config
 from selfreg.data import Scenes
 from selfreg.opening import open_split
+from selfreg.training import train
 from selfreg.training.loaders import AccumulatingLoader, training_loader
 from selfreg.training.preparation import describe
 from selfreg.training.task import SegmentationTask
@@ -99,6 +101,28 @@ def test_accumulated_batches_hold_the_crops_of_the_joint_batch(tmp_path: Path) -
     parts = [batch["image"] for batch in training_loader(halves, source, info)]
     assert len(training_loader(halves, source, info)) == len(parts) == 2 * len(joint)
     assert torch.equal(torch.cat(parts), torch.cat(joint))
+
+
+def test_a_training_with_frozen_batch_norms_and_no_dropout_does_not_depend_on_its_accumulation(tmp_path: Path) -> None:
+    sections: dict[str, dict[str, Any]] = {
+        "method": {"arm": "base"},
+        "data": {"options": {**TINY["data"]["options"], "evaluation_length": 1}},
+        "network": {"options": {**TINY["network"]["options"], "decoder_dropout": 0}},
+    }
+    weights = []
+    for accumulate in (1, 2):
+        training = {"accumulate": accumulate, "batch_size": 4 // accumulate, "optimizer": "sgd", "freeze": "batch_norm"}
+        config = load_config(write_config(tmp_path, **sections, training={**training, "linear_warm_up_steps": 2}))
+        run = train(config, tmp_path / f"accumulate {accumulate}", progress_bar=False)
+        summary = run.summary()
+        assert summary is not None
+        assert summary["steps"] == 4
+        weights.append(load_file(run.weights_path("last")))
+    whole, parts = weights
+    # no statistics were gathered
+    assert not any(tensor for name, tensor in whole.items() if name.endswith("num_batches_tracked"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_differs_between_the_batches_of_a_step() -> None:

@@ -17,6 +17,18 @@ def test_a_dry_run_counts_parameters_taps_and_steps(tmp_path: Path, arm: str) ->
     assert (found.taps is None) == (arm == "base")
     assert found.loss > 0
     assert found.step_seconds > 0
+    assert found.images == found.batch_size == 4
+    assert found.total_seconds == pytest.approx(4 * found.step_seconds)
+
+
+def test_a_batch_that_might_not_fit_into_memory_is_estimated_from_two_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfreg.training.dry_run._MEMORY_SHARE", -1.0)
+    found = dry_run(load_config(write_config(tmp_path, method={"arm": "base"})))
+    assert (found.images, found.batch_size) == (2, 4)
+    assert found.total_seconds == pytest.approx(4 * 2 * found.step_seconds)
+    assert any(line.startswith("whole batch") for line in found.lines())
 
 
 def test_the_option_prints_and_writes_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

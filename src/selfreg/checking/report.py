@@ -113,6 +113,7 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
         subtitle=f"{', '.join(report.splits)}; every image and mask read once",
         class_names=report.labels.class_names,
         palette=report.labels.palette,
+        verdict=verdict_of(report),
         facts=facts,
         findings=findings,
         tree=report.tree,
@@ -121,6 +122,25 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
         samples=[_sample(report, item, [f.message for f in found]) for item, found in report.worst(samples)],
     )
     return write_data_page(page, path)
+
+
+def verdict_of(report: DataReport) -> str:
+    """Say in one sentence whether a data set can be trained on, with its most frequent fault or warning."""
+    images = sum(summary.num_images for summary in report.splits.values())
+    groups = report.groups
+    errors = [group for group in groups if group.level == "error"]
+    if not groups:
+        return f"Ready for training: no problem was found in {images} images and their masks."
+    most = max(errors or groups, key=lambda group: group.count)
+    example = f"; most often “{most.text}” ({most.count} files)" if most.count > 1 else f"; the first is “{most.text}”"
+    if errors:
+        faults = _counted(sum(group.count for group in errors), "fault")
+        return f"Not ready for training: {faults} in {images} images{example}."
+    return f"Ready for training, after a look at {_counted(len(groups), 'warning')} in {images} images{example}."
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" + ("s" if number != 1 else "")
 
 
 def _sample(report: DataReport, item: Item, messages: list[str]) -> Sample:

@@ -47,6 +47,7 @@ def evaluate(
         str | None, typer.Option("--format", help="cityscapes: write labelIds for its server to OUT, measure nothing.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files of --format.")] = None,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Also print the confusion matrix.")] = False,
     allow_code: AllowCode = False,
     shard: Shard = None,
     as_json: AsJson = False,
@@ -71,7 +72,7 @@ def evaluate(
         assert predictions is not None
         assert labels is not None
         assert num_classes is not None
-        from selfreg.inference.evaluate import evaluate_folders, print_table
+        from selfreg.inference.evaluate import evaluate_folders, print_confusion, print_table
 
         result = evaluate_folders(predictions, labels, num_classes, ignore_index=ignore_index, background=background)
     else:
@@ -87,7 +88,7 @@ def evaluate(
             else:
                 say(f"{written} label maps in {out}")
             return
-        from selfreg.inference.evaluate import evaluate_run, predict_shard, print_table
+        from selfreg.inference.evaluate import evaluate_run, predict_shard, print_confusion, print_table
 
         if shard is not None:
             predict_shard(run, shard, **options)
@@ -98,6 +99,8 @@ def evaluate(
         print_json(result)
     else:
         print_table(result)
+        if confusion:
+            print_confusion(result)
 
 
 def _check_submission(submission_format: str | None, out: Path | None, shard: str | None) -> None:

@@ -13,6 +13,9 @@ from selfreg.config.schema import Config, known_keys
 from selfreg.input_files import read_text
 from selfreg.messages import one_line
 
+_SECTIONS_OF_KEYS = {key.rpartition(".")[0] for key in known_keys()} - {""}
+"""The keys that are sections."""
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=value` overrides, and validate the result.
@@ -152,16 +155,29 @@ def _number(text: str) -> str | float:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    # members of a union appear in the location, but they are not keys of the file
-    key = ".".join(str(part) for part in first["loc"])
+    found = error.errors()
+    first = found[0]
+    key = _key_of(first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = nearest_key(key, list(known_keys()))
         return f"unknown key {_shown(key)}" + (f"; did you mean {near!r}?" if near else "; see docs/configuration.md")
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # of a section: the message names the value
         return f"{key}: {message}" if key else message
+    # a key that may have values of several types has an error for each of them
+    others = dict.fromkeys(each["msg"] for each in found[1:] if _key_of(each["loc"]) == key)
+    message += "".join(f", or {other.removeprefix('Input ')}" for other in others if other != message)
     return f"{key}: {message} (found {_shown(first['input'])})" if key else message
+
+
+def _key_of(location: tuple[int | str, ...]) -> str:
+    """The key of an error, without the names of types that stand behind it; indices of lists stay."""
+    parts = [str(part) for part in location]
+    known = set(known_keys())
+    length = max((n for n in range(1, len(parts) + 1) if ".".join(parts[:n]) in known), default=0)
+    if not length or ".".join(parts[:length]) in _SECTIONS_OF_KEYS:
+        return ".".join(parts)
+    return ".".join([*parts[:length], *(part for part in parts[length:] if part.isdecimal())])
 
 
 def _shown(value: Any) -> str:

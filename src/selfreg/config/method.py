@@ -3,9 +3,10 @@
 from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+from selfreg.config.section import refuse_switches
 from selfreg.regulation.options import DEFAULT_EXITS, ExitForm, MethodOptions, resolve_exit_width
 
 Arm = Literal["base", "mea", "mea+f", "mea+l", "mea+p", "sr", "full"]
@@ -37,6 +38,12 @@ class MethodConfig(MethodOptions):
     taps: Literal["auto"] | list[str] = "auto"
     exits: ExitForm = DEFAULT_EXITS
     exit_width: int | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        types = {field.name: field.type for field in fields(cls)}
+        return refuse_switches(types[str(info.field_name)], value)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from selfreg.config.method import MethodConfig
 from selfreg.config.section import LONGEST_SIDE, Section, check_crop_size
 from selfreg.config.training import REGION_LOSSES, TrainingConfig
-from selfreg.config.weak import CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
+from selfreg.config.weak import LARGEST_SCALE, CamConfig, ClassifierConfig, PseudoConfig, RefinementStep
 
 
 class DataConfig(Section):
@@ -103,8 +103,8 @@ class ValidationConfig(Section):
 
     @model_validator(mode="after")
     def _ranges(self) -> "ValidationConfig":
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"scales {self.scales} must be positive numbers")
+        if not self.scales or min(self.scales) <= 0 or max(self.scales) > LARGEST_SCALE:
+            raise ValueError(f"scales {self.scales} must be numbers above 0 and at most {LARGEST_SCALE}")
         return self
 
 

@@ -1,6 +1,25 @@
-"""The base of every section of a configuration."""
+"""The base of every section of a configuration, and what a number may not be."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+
+def refuse_switches(annotation: Any, value: Any) -> Any:
+    """Raise ValueError for true or false where a number is expected; Python would take them for 1 and 0.
+
+    Args:
+        annotation: Type of the key.
+        value: What was given for it.
+
+    Returns:
+        `value`.
+    """
+    members = {annotation, *get_args(annotation)}
+    if isinstance(value, bool) and bool not in members and members & {int, float}:
+        raise ValueError("give a number")
+    return value
+
 
 LONGEST_SIDE = 2**14
 """Longest side of a crop, and of the short side that images are resized to, in pixels."""
@@ -17,3 +36,8 @@ class Section(BaseModel):
     """A section of the configuration; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_switches(cls.model_fields[str(info.field_name)].annotation, value)

@@ -23,8 +23,8 @@ class TrainingConfig(Section):
     moving average of the weights; the averaged weights are then validated and saved.
     """
 
-    epochs: int = Field(default=50, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
+    epochs: int = Field(default=50, ge=1, le=10**9)
+    max_steps: int | None = Field(default=None, ge=1, le=10**9)
     batch_size: int = Field(default=8, ge=1)
     accumulate: int = Field(default=1, ge=1)
     early_stopping: int | None = Field(default=None, ge=1)
@@ -52,9 +52,9 @@ class TrainingConfig(Section):
     ] = "auto"
     validate_every: int = Field(default=1, ge=1)
     loggers: list[Logger] = Field(default=["csv", "tensorboard"])
-    # each is a process: far more than there are cores exhaust the machine
+    # far more processes or threads than there are cores exhaust the machine
     workers: int = Field(default=2, ge=0, le=256)
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = 1
     num_nodes: int = Field(default=1, ge=1)

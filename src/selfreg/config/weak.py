@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from selfreg.config.section import Section, check_crop_size
 
-_LARGEST_SCALE = 16
+LARGEST_SCALE = 16
 
 
 class ClassifierConfig(Section):
@@ -53,8 +53,8 @@ class CamConfig(Section):
 
     @model_validator(mode="after")
     def _ranges(self) -> "CamConfig":
-        if min(self.scales) <= 0 or max(self.scales) > _LARGEST_SCALE:
-            raise ValueError(f"scales {self.scales} must be positive, at most {_LARGEST_SCALE}")
+        if min(self.scales) <= 0 or max(self.scales) > LARGEST_SCALE:
+            raise ValueError(f"scales {self.scales} must be positive, at most {LARGEST_SCALE}")
         return self
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from selfreg.config import check_overrides
@@ -15,6 +16,10 @@ from selfreg.inference.predict import share_of
 from selfreg.inference.scoring import LabelFolder, score_folder
 from selfreg.run import Run, Weights
 from selfreg.terminal import PlainConsole
+
+# a block of the confusion matrix is 4 + 16 characters of names and 4 of each column
+_NAME_LENGTH = 16
+_CONFUSION_COLUMNS = 14
 
 
 def effective_keys(split: str | None) -> list[str]:
@@ -126,3 +131,30 @@ def print_table(result: dict[str, Any], console: PlainConsole | None = None) -> 
     for index, name in enumerate(result["class_names"]):
         classes.add_row(name, *(measure.text(result[key][index]) for key, measure in CLASS_MEASURES.items()))
     console.print(classes)
+
+
+def print_confusion(result: dict[str, Any], console: PlainConsole | None = None) -> None:
+    """Print the confusion matrix: for each label, the share of its pixels that each class was predicted for.
+
+    Columns have the number of the class in place of its name and stand in blocks, so that 80 columns suffice for any
+    number of classes. Shares are in per cent; those that round to 0 are left out.
+    """
+    console = console or PlainConsole()
+    names = result["class_names"]
+    counts = np.array(result["confusion_matrix"], dtype=np.float64)[:, : len(names)]
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    for first in range(0, len(names), _CONFUSION_COLUMNS):
+        block = range(first, min(first + _CONFUSION_COLUMNS, len(names)))
+        title = "confusion, % of the label's pixels" if not first else ""
+        table = Table("label", box=None, padding=(0, 0, 0, 1), title=title)
+        for column in block:
+            table.add_column(str(column + 1), justify="right")
+        for row, name in enumerate(names):
+            cells = [f"{shares[row, column]:.0f}" if shares[row, column] >= 0.5 else "" for column in block]
+            table.add_row(f"{row + 1:>3} {_shortened(name)}", *cells)
+        console.print(table)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from selfreg.files import whole_file
-from selfreg.inference.exportable import exportable
+from selfreg.inference.exportable import exportable, pooling_by_products
 from selfreg.inference.onnx_network import METADATA_KEY, OnnxMetadata
 from selfreg.inference.predictor import SIDE_MULTIPLE
 from selfreg.messages import one_line
@@ -87,7 +87,7 @@ def _export_program(network: nn.Module, bands: int) -> ExportedProgram:
     # sizes unlike each other and unlike 1, so that none of them is taken for a constant
     example = torch.zeros(2, bands, 3 * SIDE_MULTIPLE, 4 * SIDE_MULTIPLE)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), pooling_by_products():
             warnings.simplefilter("ignore")
             return torch.export.export(network, (example,), dynamic_shapes=shape)
     except Exception as error:

@@ -1,6 +1,8 @@
 """Layers that an exporter cannot express for free image sizes, replaced by ones that compute the same."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,12 +12,10 @@ from torch import Tensor, nn
 def exportable(network: nn.Module) -> nn.Module:
     """A copy of a network that can be exported with free height and width, and computes the same.
 
-    - Convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by a fixed number of pixels: where the
-      stride divides the side, as in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s pixels for
-      kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the size of the
-      image, the expressions of one layer stand in those of the next, and an export does not end.
-    - Adaptive average pooling to several bins (of pyramid pooling: PSPNet, UPerNet) becomes two matrix products; the
-      exporter's own expression indexes outside of the image at other sizes than the one that it was exported at.
+    Convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by a fixed number of pixels: where the
+    stride divides the side, as in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s pixels for
+    kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the size of the
+    image, the expressions of one layer stand in those of the next, and an export does not end.
 
     The layers change their class in place, since a network may hold them in lists of its own beside its submodules
     (transformers' UPerNet does).
@@ -26,29 +26,50 @@ def exportable(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if type(module) is Conv2dSame:
             module.__class__ = FixedSameConv2d
-        elif type(module) is nn.AdaptiveAvgPool2d and _has_several_bins(module):
-            module.__class__ = PooledByProducts
     return network
 
 
-class PooledByProducts(nn.AdaptiveAvgPool2d):
+@contextmanager
+def pooling_by_products() -> Iterator[None]:
+    """Let `torch.nn.functional.adaptive_avg_pool2d` compute matrix products wherever there are several bins.
+
+    Layers (`torch.nn.AdaptiveAvgPool2d` of PSPNet and UPerNet) and networks that call the function are exported
+    alike. The exporter's own expression indexes outside of the image at other sizes than the exported one.
+    """
+    functional: Any = nn.functional
+    original = functional.adaptive_avg_pool2d
+
+    def pool(features: Tensor, output_size: Any) -> Tensor:
+        rows, columns = _pair(output_size)
+        if rows is None or columns is None or rows == columns == 1:
+            pooled: Tensor = original(features, output_size)
+            return pooled
+        return adaptive_avg_pool2d(features, rows, columns)
+
+    functional.adaptive_avg_pool2d = pool
+    try:
+        yield
+    finally:
+        functional.adaptive_avg_pool2d = original
+
+
+def adaptive_avg_pool2d(features: Tensor, rows: int, columns: int) -> Tensor:
     """Adaptive average pooling as products with matrices of the bins' weights.
 
     Bin i of n covers floor(i L / n) to ceil((i + 1) L / n) of a side of length L, as in
-    `torch.nn.AdaptiveAvgPool2d`.
+    `torch.nn.functional.adaptive_avg_pool2d`.
 
     Args:
-        output_size: (rows, columns), or one number for both.
-    """
+        features: (N, C, H, W).
+        rows: Bins in the vertical direction.
+        columns: Bins in the horizontal direction.
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, rows, columns)."""
-        rows, columns = _pair(self.output_size)
-        assert rows is not None
-        assert columns is not None
-        vertical = _bin_weights(rows, features.shape[-2], features)
-        horizontal = _bin_weights(columns, features.shape[-1], features)
-        return vertical @ features @ horizontal.transpose(0, 1)
+    Returns:
+        (N, C, rows, columns).
+    """
+    vertical = _bin_weights(rows, features.shape[-2], features)
+    horizontal = _bin_weights(columns, features.shape[-1], features)
+    return vertical @ features @ horizontal.transpose(0, 1)
 
 
 class FixedSameConv2d(nn.Conv2d):
@@ -58,11 +79,6 @@ class FixedSameConv2d(nn.Conv2d):
         """(N, C, H, W) to (N, D, H / stride, W / stride)."""
         padded = nn.functional.pad(features, _same_padding(self))
         return nn.functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-
-def _has_several_bins(pooling: nn.AdaptiveAvgPool2d) -> bool:
-    size = _pair(pooling.output_size)
-    return None not in size and size != (1, 1)
 
 
 def _pair(size: Any) -> tuple[int | None, int | None]:

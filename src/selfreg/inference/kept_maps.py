@@ -72,7 +72,7 @@ def predict_source(
         for index in progress_over(indices, "predicting"):
             image, path = source.read(index).image, prediction_path(folder, source.ids[index])
             pixels = digest_of_array(image)
-            if _is_kept(path, inputs, pixels):
+            if is_kept(path, inputs, pixels):
                 continue
             if predictor is None:
                 predictor = predictor_of(run, which, **settings.model_dump())
@@ -133,7 +133,8 @@ def _save_sealed(path: Path, classes: NDArray[np.uint8], palette: NDArray[np.uin
         temporary.write_bytes(png[:-_END_LENGTH] + chunk + png[-_END_LENGTH:])
 
 
-def _is_kept(path: Path, inputs: str, pixels: str) -> bool:
+def is_kept(path: Path, inputs: str, pixels: str) -> bool:
+    """Whether a class map was computed from these inputs (`inputs_of`) and the photograph with this digest."""
     if not path.is_file():
         return False
     content = read_bytes(path, PICTURE_LIMIT)

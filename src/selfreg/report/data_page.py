@@ -86,6 +86,7 @@ class DataPage:
         curves: Charts.
         commands: Commands at the end of the page.
         notes: Notes at the end of the page.
+        verdict: The result in one sentence, at the top of the page.
 
     Raises:
         ValueError: If a split has not one share or count per class.
@@ -105,6 +106,7 @@ class DataPage:
     curves: Sequence[Curve] = ()
     commands: Sequence[str] = ()
     notes: Sequence[str] = ()
+    verdict: str = ""
 
     def __post_init__(self) -> None:
         for name, table in {"pixel_shares": self.pixel_shares, "image_counts": self.image_counts}.items():

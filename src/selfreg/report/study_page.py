@@ -1,13 +1,19 @@
-"""The page of a study: verdict, table of all measures over arms and seeds, classes, curves."""
+"""The page of a study: verdict, table of all measures over arms and seeds, classes, pictures, curves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+from numpy.typing import NDArray
+
 from selfreg.files import write_text
 from selfreg.report.charts import Forest, forests, lay_out
-from selfreg.report.content import Curve, Interval, Number, RunPair, is_missing
+from selfreg.report.content import Case, Curve, Interval, Number, RunPair, is_missing
+from selfreg.report.embed import LEVELS, Album, Level
+from selfreg.report.page import LARGEST_PAGE
+from selfreg.report.pictures import outcome_words, outcomes
 from selfreg.report.rendering import decimals, render
 
 
@@ -45,6 +51,25 @@ class MeasureOfArms:
         return tuple(mean(values) if values else None for values in known)
 
 
+@dataclass(frozen=True, eq=False)
+class StudyPictures:
+    """Images on which two arms differ.
+
+    Attributes:
+        arms: Names of the control and of the arm, whose predictions each case has in this order.
+        cases: Overviews with labels.
+        class_names: Names of the K classes.
+        palette: (256, 3) uint8, the colour of each class index.
+        ignore_index: Value of void in the labels.
+    """
+
+    arms: tuple[str, str]
+    cases: Sequence[Case]
+    class_names: Sequence[str]
+    palette: NDArray[np.uint8]
+    ignore_index: int = 255
+
+
 @dataclass(frozen=True)
 class StudyPage:
     """Content of the page of a study.
@@ -60,6 +85,7 @@ class StudyPage:
         verdicts: By control and arm, one sentence that says in which measures the arm is better and worse.
         classes: IoU of each class, named by the class.
         facts: Names and values below the heading.
+        pictures: Images on which two arms differ, if predictions are available.
 
     Raises:
         ValueError: If a measure has not one entry per arm, or a control is not an arm.
@@ -75,6 +101,7 @@ class StudyPage:
     verdicts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     classes: Sequence[MeasureOfArms] = ()
     facts: Sequence[tuple[str, str]] = ()
+    pictures: StudyPictures | None = None
 
     def __post_init__(self) -> None:
         for measure in (*self.measures, *self.classes):
@@ -102,30 +129,76 @@ class ArmRow:
     versus: dict[str, tuple[Number, Forest | None] | None]
 
 
-def write_study_page(page: StudyPage, path: Path) -> Path:
+@dataclass(frozen=True)
+class PicturedCase:
+    """A case with its pictures: captions, data URIs, and the URI of the picture laid over the last one."""
+
+    case: Case
+    pictures: list[tuple[str, str]]
+    outcomes: str
+
+
+def subject_of(arms: Sequence[str]) -> str:
+    """The arm that a page compares with the first arm by default: `full`, or else the last one."""
+    return "full" if "full" in arms else arms[-1]
+
+
+def write_study_page(page: StudyPage, path: Path, *, largest: int = LARGEST_PAGE) -> Path:
     """Write the page of a study as one self-contained HTML file, whole or not at all; return its path."""
     tables = []
     for measure in page.measures:
         places = decimals([value for values in measure.seeds for value in values], measure.unit)
         tables.append((measure, places, _rows(measure)))
     pairs = _pairs(page)
-    text = render(
-        "study.html.j2",
-        page=page,
-        tables=tables,
-        pairs=pairs,
-        controls=list(dict.fromkeys(page.arms[pair.first] for pair in pairs)),
-        charts=[lay_out(curve) for curve in page.curves],
-    )
+    text = ""
+    for level in LEVELS:
+        text = render(
+            "study.html.j2",
+            page=page,
+            tables=tables,
+            pairs=pairs,
+            controls=list(dict.fromkeys(page.arms[pair.first] for pair in pairs)),
+            charts=[lay_out(curve) for curve in page.curves],
+            pictured=[] if page.pictures is None else _pictured(page.pictures, level),
+            **_legend(page.pictures),
+        )
+        if len(text.encode()) <= largest:
+            break
     write_text(path, text)
     return path
+
+
+def _pictured(pictures: StudyPictures, level: Level) -> list[PicturedCase]:
+    album = Album(level, pictures.palette, pictures.ignore_index)
+    found = []
+    for case in pictures.cases:
+        photo = album.pictures[album.add_photo(case.image)]
+        maps = [
+            *([] if case.label is None else [("Label", case.label)]),
+            *zip(pictures.arms, case.predictions, strict=True),
+        ]
+        shown = [(caption, album.pictures[album.add_mask(mask)]) for caption, mask in maps]
+        result = outcomes(case.label, case.predictions, pictures.ignore_index)
+        laid_over = album.pictures[album.add_outcomes(result)]
+        found.append(PicturedCase(case, [("Photograph", photo), *shown, ("Difference", photo)], laid_over))
+    return found
+
+
+def _legend(pictures: StudyPictures | None) -> dict[str, object]:
+    """Words and colours of the difference pictures, and colours of the classes."""
+    if pictures is None:
+        return {"outcome_words": {}, "class_colours": []}
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in pictures.palette.tolist()]
+    return {
+        "outcome_words": {outcome.name.lower(): words for outcome, words in outcome_words(pictures.arms).items()},
+        "class_colours": list(zip(pictures.class_names, colours, strict=False)),
+    }
 
 
 def _pairs(page: StudyPage) -> list[RunPair]:
     """Every pair of an arm and a control; the first one is `full` (or the last arm) against the base."""
     held = [(control, arm) for control, by_arm in page.verdicts.items() for arm in by_arm]
-    subject = "full" if "full" in page.arms else page.arms[-1]
-    held.sort(key=lambda pair: pair != (page.arms[0], subject))
+    held.sort(key=lambda pair: pair != (page.arms[0], subject_of(page.arms)))
     return [
         RunPair(
             page.arms.index(control),

@@ -22,9 +22,10 @@ from selfreg.files import is_locked, output_folder, write_json, write_text
 from selfreg.input_files import read_text
 from selfreg.messages import say
 from selfreg.opening import open_split, open_training_split
-from selfreg.report.study_page import write_study_page
+from selfreg.report.study_page import StudyPictures, subject_of, write_study_page
 from selfreg.run import Run
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
+from selfreg.study.pictures import disagreements
 from selfreg.study.planned import PlannedRun
 from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.runner import find_places, train_all
@@ -87,7 +88,8 @@ def run_study(
         scores = measure_all(order, source)
         results = tuple(arm_result(arm, planned[arm], scores) for arm in parsed)
         result = StudyResult(study, len(source), all_seeds, results, failures, tuple(source.labels.class_names))
-        _report(result, folder, html or folder / "index.html", console, _command(config_path, arms, seeds, overrides))
+        command = _command(config_path, arms, seeds, overrides)
+        _report(result, _pictures(planned, scores, source), folder, html or folder / "index.html", console, command)
     if as_json:
         say(*json.dumps(result.to_json(), indent=2, allow_nan=False).splitlines())
     return not failures
@@ -182,11 +184,29 @@ def arm_result(
     return ArmResult(arm, scores, seconds, curve, by_depth)
 
 
-def _report(result: StudyResult, folder: Path, html: Path, console: PlainConsole, command: str) -> None:
+def _pictures(
+    planned: Mapping[StudyArm, Sequence[PlannedRun]], measured: Mapping[PlannedRun, object], source: Source
+) -> StudyPictures | None:
+    """The images on which the arm of the page's first verdict differs most from the first arm."""
+    arms = list(planned)
+    names = [arm.name for arm in arms]
+    if len(arms) < 2:
+        return None
+    chosen = (arms[0], arms[names.index(subject_of(names))])
+    control, arm = (
+        {run.seed: Run.open(run.folder, allow_code=True) for run in planned[each] if run in measured} for each in chosen
+    )
+    cases = disagreements(control, arm, source)
+    return StudyPictures((chosen[0].name, chosen[1].name), cases, source.labels.class_names, source.labels.palette)
+
+
+def _report(
+    result: StudyResult, pictures: StudyPictures | None, folder: Path, html: Path, console: PlainConsole, command: str
+) -> None:
     print_study(result, console)
     write_json(folder / "study.json", result.to_json())
     write_text(folder / "study.md", markdown(result, command))
-    write_study_page(study_page(result, command), html)
+    write_study_page(study_page(result, command, pictures), html)
     console.print()
     console.print(f"table: {os.path.relpath(folder / 'study.md')}", soft_wrap=True)
     console.print(f"page: {os.path.relpath(html)}", soft_wrap=True)

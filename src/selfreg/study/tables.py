@@ -12,7 +12,7 @@ from selfreg.evaluation.measures import (
 )
 from selfreg.report.content import Curve
 from selfreg.report.depth import depth_curve
-from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage
+from selfreg.report.study_page import ArmDifference, MeasureOfArms, StudyPage, StudyPictures
 from selfreg.report.tables import Cell, TextTable, difference_cell, markdown_table, print_table
 from selfreg.study.intervals import PairedDifference, mean_and_spread
 from selfreg.study.results import ArmResult, StudyResult
@@ -107,8 +107,8 @@ def markdown(result: StudyResult, command: str) -> str:
     return "\n".join(lines + [f"- {sentence}" for sentence in in_words(result)]) + "\n"
 
 
-def study_page(result: StudyResult, command: str) -> StudyPage:
-    """Make the page: verdicts, measures with seeds and differences, training time, classes, curves."""
+def study_page(result: StudyResult, command: str, pictures: StudyPictures | None = None) -> StudyPage:
+    """Make the page: verdicts, measures with seeds and differences, training time, classes, pictures, curves."""
     config = result.config
     arms = [each.arm.name for each in result.arms]
     return StudyPage(
@@ -127,6 +127,7 @@ def study_page(result: StudyResult, command: str) -> StudyPage:
         curves=_page_curves(result) + depth_curve({arm.arm.name: arm.miou_by_depth for arm in result.arms}),
         notes=_small_print(result),
         commands=[command],
+        pictures=pictures,
     )
 
 

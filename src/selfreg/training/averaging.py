@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, validated and saved in the place of the weights themselves."""
+"""An exponential moving average of the weights, which is validated and saved instead of the weights."""
 
 import lightning as L
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -8,7 +8,7 @@ from selfreg.training.task import SegmentationTask
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average, updated after every step, whose plain network can be asked for."""
+    """Lightning's moving average, updated after every step, with access to the averaged plain network."""
 
     def __init__(self, decay: float) -> None:
         super().__init__(decay=decay, update_every_n_steps=1)
@@ -24,7 +24,7 @@ class AveragedWeights(EMAWeightAveraging):
 
 
 def trained_network(trainer: L.Trainer, task: SegmentationTask) -> nn.Module:
-    """The plain network as it is to be saved: with the averaged weights where they are averaged."""
+    """The plain network to be saved, with averaged weights if `training.ema` is set."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, AveragedWeights):
             return callback.network()

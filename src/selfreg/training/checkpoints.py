@@ -1,4 +1,4 @@
-"""What training leaves on disk after every epoch, so that a run that was cut off goes on."""
+"""Checkpoints and weights, written after every epoch so that an interrupted run can be resumed."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from selfreg.training.task import SegmentationTask
 
 
 class Checkpoints(L.Callback):
-    """Writes the trainer's state and the plain network's weights at the end of every epoch, the best apart."""
+    """Write the trainer's state and the last and best weights of the plain network at the end of every epoch."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -20,16 +20,16 @@ class Checkpoints(L.Callback):
         self.miou: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
+        """State that a resumed run needs."""
         return {"best_miou": self.best_miou, "best_epoch": self.best_epoch, "miou": self.miou}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where the interrupted run stood."""
+        """Restore the state of the interrupted run."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
         self.miou = state_dict.get("miou")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """The last epoch is validated whatever `validate_every` says."""
+        """Validate the last epoch, whatever `validate_every` is."""
         self.miou = None
         if trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1:
             trainer.check_val_every_n_epoch = 1
@@ -47,11 +47,11 @@ class Checkpoints(L.Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Remember what this epoch's validation gave."""
+        """Store the mIoU of this epoch."""
         self.miou = float(trainer.callback_metrics["val/miou"])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Runs after the epoch's validation."""
+        """Write the files of the epoch; called after its validation."""
         task = pl_module
         if not isinstance(task, SegmentationTask):
             raise TypeError(f"Checkpoints belongs to a SegmentationTask, not to {type(task).__name__}")

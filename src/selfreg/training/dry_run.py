@@ -1,10 +1,11 @@
-"""`selfreg train --dry-run`: one step, and what a whole run would take."""
+"""`selfreg train --dry-run`: a few steps, and what a whole run would take."""
 
 import sys
 import time
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -16,15 +17,30 @@ from selfreg.training.progress import Announce, announce_on_stdout, in_words
 from selfreg.training.task import SegmentationTask
 
 # batch norm over a pooled map needs two images
-_STEP_IMAGES = 2
+_FIRST_IMAGES = 2
+# of the memory that is available, the share that a step of the whole batch may take
+_MEMORY_SHARE = 0.5
+# steps are measured until there are so many, or until so many seconds have passed
+_MEASURED_STEPS = 3
+_MEASURING_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one step showed.
+    """Measurements of a few training steps.
 
-    Memory in bytes, time in seconds; `images` of the batch were used where there is no GPU. `terms` are the raw terms
-    of the loss.
+    Attributes:
+        parameters: Parameters of the plain network.
+        exit_parameters: Parameters of the exits.
+        taps: Stages with exits; None in the arm `base`.
+        images: Images of the measured steps, fewer than `batch_size` if the whole batch might not fit into memory.
+        batch_size: Images of a training batch.
+        memory: Memory of a step in bytes.
+        step_seconds: Time of the fastest measured step.
+        steps_per_epoch: Optimizer steps of an epoch.
+        total_seconds: Estimated time of all training steps; validation is not included.
+        loss: Total loss of the last step.
+        terms: Raw terms of this loss.
     """
 
     parameters: int
@@ -46,34 +62,41 @@ class DryRun:
 
     def lines(self) -> list[str]:
         """The findings, a line each."""
-        scaled = self.batch_size / self.images
         terms = ", ".join(f"{name} {value:.3f}" for name, value in self.terms.items())
         return [
             *([] if self.taps is None else [str(self.taps), ""]),
             f"parameters       {self.parameters / 1e6:.2f} M; exits in training {self.exit_parameters / 1e6:.2f} M",
             f"loss             {self.loss:.3f} ({terms})",
             f"one step         {self.step_seconds:.2f} s and {_in_gib(self.memory)} for {self.images} images",
-            f"whole batch      about {scaled * self.step_seconds:.2f} s and {_in_gib(scaled * self.memory)} for "
-            f"{self.batch_size} images",
+            *self._scaled_line(),
             f"steps per epoch  {self.steps_per_epoch}",
-            f"whole run        estimated training time: {in_words(self.total_seconds)} on one device of this machine",
+            f"whole run        estimated training time: {in_words(self.total_seconds)} on one device of this machine, "
+            "without validation",
         ]
+
+    def _scaled_line(self) -> list[str]:
+        """Estimate for the whole batch, where fewer images were measured."""
+        if self.images == self.batch_size:
+            return []
+        scaled = self.batch_size / self.images
+        seconds, memory = scaled * self.step_seconds, _in_gib(scaled * self.memory)
+        return [f"whole batch      about {seconds:.2f} s and {memory} for {self.batch_size} images"]
 
 
 def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = announce_on_stdout) -> DryRun:
-    """Do all that a run does before its first epoch, take one step, and write nothing.
+    """Do everything that a run does before its first epoch, measure a few steps, and write nothing.
 
-    The network gets its first weights, pretrained ones included (they may be downloaded), all data are read once, and
-    the network runs at the sizes of training and validation. On a GPU the step has the whole batch, elsewhere two
-    images, and the rest is scaled from them.
+    The network gets its initial weights, including pretrained ones (they may be downloaded), all data are read once,
+    and the network runs at the sizes of training and validation. Steps are measured after a warm-up step, with the
+    whole batch on a GPU and wherever it fits into half of the available memory, otherwise with two images.
 
     Args:
-        config: What would be trained.
-        allow_code: Let `data.augmentation` import the code that it names.
-        announce: Called with the line that says what weights another run has given.
+        config: Configuration of the run.
+        allow_code: Allow `data.augmentation` to import its code.
+        announce: Called with the line that says which weights of another run are used.
 
     Raises:
-        ValueError: Data, weights, taps or a network that do not fit.
+        ValueError: Data, weights, taps or network do not fit together.
     """
     config = config.model_copy(update={"training": config.training.model_copy(update={"workers": 0})})
     prepared = prepare(config, allow_code=allow_code, announce=announce)
@@ -86,26 +109,23 @@ def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = an
     task.set_class_weights(prepared.class_weights)
     training = config.training
     on_gpu = torch.cuda.is_available() and training.accelerator != "cpu"
-    device = torch.device("cuda" if on_gpu else "cpu")
-    images = training.batch_size if on_gpu else min(_STEP_IMAGES, training.batch_size)
+    task = task.to("cuda" if on_gpu else "cpu")
     crops = {key: value for key, value in next(iter(prepared.loader)).items() if "pixels" not in key}
-    memory, seconds, loss, terms = _step(
-        task.to(device), {key: value[:images].to(device) for key, value in crops.items()}, config
-    )
+    measured = _measure(task, crops, config)
     inner = {id(parameter) for parameter in task.network.parameters()}
     images_per_step = training.batch_size * training.accumulate
     return DryRun(
         parameters=sum(parameter.numel() for parameter in task.network.parameters()),
         exit_parameters=sum(parameter.numel() for parameter in task.parameters() if id(parameter) not in inner),
         taps=task.model.taps if isinstance(task.model, MultiExit) else None,
-        images=images,
+        images=measured.images,
         batch_size=training.batch_size,
-        memory=memory,
-        step_seconds=seconds,
+        memory=measured.memory,
+        step_seconds=measured.seconds,
         steps_per_epoch=prepared.steps_per_epoch,
-        total_seconds=prepared.total_steps * seconds * images_per_step / images,
-        loss=loss,
-        terms=terms,
+        total_seconds=prepared.total_steps * measured.seconds * images_per_step / measured.images,
+        loss=measured.loss,
+        terms=measured.terms,
     )
 
 
@@ -113,29 +133,53 @@ def _in_gib(memory: float) -> str:
     return f"{memory / 2**30:.2f} GiB"
 
 
-def _step(
-    task: SegmentationTask, batch: dict[str, Tensor], config: Config
-) -> tuple[int, float, float, dict[str, float]]:
+@dataclass(frozen=True)
+class _Measured:
+    """The fastest of several steps with so many images; loss and terms of the last one."""
+
+    images: int
+    memory: int
+    seconds: float
+    loss: float
+    terms: dict[str, float]
+
+
+def _measure(task: SegmentationTask, crops: dict[str, Tensor], config: Config) -> _Measured:
     training = config.training
     exits = [parameter for name, parameter in task.named_parameters() if ".exits." in f".{name}"]
     optimizer = make_optimizer(parameter_groups(task.network, exits, training), training)
     task.train()
-    before = _peak(batch["image"])
-    clock = time.perf_counter()
-    loss, raw = task.loss_of(batch, progress=0.0)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    value = float(loss.detach())
-    terms = {name: float(term.detach()) for name, term in raw.items()}
-    return _peak(batch["image"]) - before, time.perf_counter() - clock, value, terms
+    device = next(task.parameters()).device
+
+    def step(images: int) -> tuple[float, float, dict[str, float]]:
+        batch = {key: value[:images].to(device) for key, value in crops.items()}
+        clock = time.perf_counter()
+        optimizer.zero_grad()
+        loss, raw = task.loss_of(batch, progress=0.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        # reading the loss waits for a GPU
+        value = float(loss.detach())
+        return time.perf_counter() - clock, value, {name: float(term.detach()) for name, term in raw.items()}
+
+    before = _peak(device)
+    first = training.batch_size if device.type == "cuda" else min(_FIRST_IMAGES, training.batch_size)
+    # the first step is a warm-up: libraries choose their kernels and allocate their memory
+    step(first)
+    expected = (_peak(device) - before) * training.batch_size / first
+    fits = device.type == "cuda" or expected <= _MEMORY_SHARE * psutil.virtual_memory().available
+    images = training.batch_size if fits else first
+    found = [step(images)]
+    while len(found) < _MEASURED_STEPS and sum(seconds for seconds, _, _ in found) < _MEASURING_SECONDS:
+        found.append(step(images))
+    _, loss, terms = found[-1]
+    return _Measured(images, _peak(device) - before, min(seconds for seconds, _, _ in found), loss, terms)
 
 
-def _peak(tensor: Tensor) -> int:
-    if tensor.is_cuda:
-        return torch.cuda.max_memory_allocated(tensor.device)
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
-        import psutil
-
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 

@@ -1,4 +1,4 @@
-"""The first weights of a network, taken from another run."""
+"""Initial weights of a network from another run."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ from selfreg.training.network_check import build_checked
 def load_from_run(network: nn.Module, config: Config, class_names: Sequence[str]) -> str:
     """Load the last weights of the run `network.from_run` into a network of the same name, in place.
 
-    Tensors whose shape depends on the number of classes (the last layer) are taken over class by class: a class that
-    both runs name keeps its weights, the others stay as they are in `network`.
+    Tensors whose shape depends on the number of classes (the last layer) are copied class by class: classes that both
+    runs have keep their weights, the others keep the initial weights of `network`.
 
     Args:
         network: The new network, of `len(class_names)` classes.
@@ -22,10 +22,10 @@ def load_from_run(network: nn.Module, config: Config, class_names: Sequence[str]
         class_names: Its classes, in order.
 
     Returns:
-        What was loaded and what is new, in one line.
+        One line that says what was loaded and which classes are new.
 
     Raises:
-        ValueError: The folder holds no run, or a run of another network.
+        ValueError: The folder contains no run, or a run of another network.
     """
     if config.network.from_run is None:
         raise ValueError("network.from_run names no run")
@@ -62,7 +62,7 @@ def load_from_run(network: nn.Module, config: Config, class_names: Sequence[str]
 
 
 def _tensors_of_classes(config: Config, network: nn.Module, num_classes: int) -> set[str]:
-    """The names of the tensors that have a row for each class: those that grow with the number of classes."""
+    """Names of the tensors with one row per class: those whose size depends on the number of classes."""
     larger = build_checked(config, num_classes + 1, pretrained=False).state_dict()
     state: dict[str, Tensor] = network.state_dict()
     grown = {key for key, tensor in state.items() if tensor.shape != larger[key].shape}

@@ -38,21 +38,21 @@ def train(
 ) -> Run:
     """Train a network into a folder of its own.
 
-    A run that has ended already is given back as it is. Where several processes train (`training.devices`,
-    `training.num_nodes`), every one of them calls this; the first one checks the data and writes, the others compute.
+    A finished run is returned unchanged. With several processes (`training.devices`, `training.num_nodes`), each of
+    them calls this function; the first one checks the data and writes the files.
 
     Args:
-        config: What to train.
+        config: Configuration of the run.
         folder: Folder of the run.
-        resume: Go on from the last finished epoch, where the folder holds a run.
-        extra_epochs: Let the run that has ended in the folder go on for so many epochs (see `extend`).
-        allow_code: Let `data.augmentation` import the code that it names.
-        progress_bar: Show the batches of the epoch in progress.
-        announce: Called with each line for people: what is trained, and one line per epoch.
+        resume: Continue from the last finished epoch if the folder contains a run.
+        extra_epochs: Extend the finished run in the folder by this number of epochs (see `extend`).
+        allow_code: Allow `data.augmentation` to import its code.
+        progress_bar: Show a progress bar for the batches of an epoch.
+        announce: Called with each line of output: a summary of the run, then one line per epoch.
 
     Raises:
-        ValueError: Data, tap names, a network or a folder that do not fit; before anything is written.
-        ConnectionError: Another process has failed.
+        ValueError: Data, taps, network or folder cannot be used; raised before anything is written.
+        ConnectionError: Another process failed.
     """
     quiet_lightning()
     if config.training.threads:
@@ -66,7 +66,7 @@ def train(
     # the others may find what the first one has just written
     if started is not None and (first or resume):
         if not resume:
-            raise ValueError(f"{folder}: holds a run already; go on with --resume, or choose another --out")
+            raise ValueError(f"{folder}: holds a run already; continue it with --resume, or choose another --out")
         refuse_other_config(started, config)
         if started.summary() is not None:
             return started
@@ -99,7 +99,7 @@ def train(
 
 
 def _silent(line: str) -> None:
-    """Announce nothing."""
+    """Ignore a line of output."""
 
 
 def _task(config: Config, prepared: Preparation, trainer: L.Trainer) -> SegmentationTask:
@@ -112,7 +112,7 @@ def _task(config: Config, prepared: Preparation, trainer: L.Trainer) -> Segmenta
 
 
 def _overview(config: Config, prepared: Preparation) -> str:
-    """What is trained, in one line."""
+    """Describe the run in one line."""
     network = config.network
     if network.from_run is not None:
         weights = f"weights of {network.from_run}"
@@ -128,7 +128,7 @@ def _overview(config: Config, prepared: Preparation) -> str:
 
 
 def _continuation(checkpoint: Path, config: Config, total_steps: int) -> str:
-    """Where a run goes on, and with which learning rate."""
+    """Describe where a resumed run continues, and with which learning rate."""
     epoch, step = read_place(checkpoint, total_steps)
     training = config.training
     factor = poly_schedule(total_steps, training.poly_power, training.linear_warm_up_steps)(step)
@@ -151,8 +151,8 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, prepared: Preparation, chec
         if not raised_in(error, "torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling"):
             raise
         raise ChildProcessError(
-            f"a loading process died ({one_line(error)}), most often for want of memory; set "
-            "training.workers lower and go on with --resume"
+            f"a loading process died ({one_line(error)}), most often because memory ran out; set "
+            "training.workers lower and continue with --resume"
         ) from None
 
 

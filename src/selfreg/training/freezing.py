@@ -1,4 +1,4 @@
-"""Parts of a network that do not learn."""
+"""Freezing of parts of a network."""
 
 from typing import Literal
 
@@ -16,8 +16,8 @@ def freeze(network: nn.Module, what: Literal["none", "backbone", "batch_norm"]) 
         what: `backbone` or `batch_norm` (all batch norms of the network).
 
     Returns:
-        The frozen modules. Their parameters get no gradient; the caller keeps them in evaluation mode, so that the
-        running statistics of batch norms stay as they are.
+        The frozen modules. Their parameters have no gradient; the caller must keep them in evaluation mode, so that
+        the running statistics of batch norms do not change.
 
     Raises:
         ValueError: The network has no such part.

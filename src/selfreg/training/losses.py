@@ -24,7 +24,7 @@ OHEM_SHARE = 16
 """At least one in so many pixels counts as hard (Yu et al., "BiSeNet", ECCV 2018)."""
 
 AUXILIARY_WEIGHT = 0.4
-"""Weight of the loss of an auxiliary head that a network brings along (OCRNet, Yuan et al., ECCV 2020)."""
+"""Weight of the loss of an auxiliary head of the network (OCRNet, Yuan et al., ECCV 2020)."""
 
 OwnLoss = Callable[..., Tensor]
 """`loss(class_map, labels, class_weights=None, confidence=None)`, a scalar; see `own_loss_of`."""
@@ -187,7 +187,7 @@ def lovasz(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _pixel_weights(labels: Tensor, class_weights: Tensor | None, confidence: Tensor | None) -> Tensor:
-    """What each pixel counts in a mean, float32 (N, H, W): class weight times confidence, 0 where void."""
+    """Weight of each pixel, float32 (N, H, W): class weight times confidence, 0 for void."""
     valid = labels != IGNORE_INDEX
     weights = valid.float() if confidence is None else valid * confidence
     return weights if class_weights is None else weights * class_weights[labels.masked_fill(~valid, 0)]

@@ -1,4 +1,4 @@
-"""Build a network and run it once at every size it will meet, so that what cannot work is told before time is spent."""
+"""Build a network and run it once at every size of the run, so that errors are reported before training."""
 
 import copy
 import traceback
@@ -24,7 +24,7 @@ _FEW_PIXELS = 2 * 128 * 192
 
 
 def build_checked(config: Config, num_classes: int, *, pretrained: bool = True) -> nn.Module:
-    """Build the configured network; whatever its library raises becomes a ValueError of one line."""
+    """Build the configured network; exceptions of its library are raised as ValueError with one line."""
     if not pretrained or config.network.pretrained is not True:
         return _build(config, num_classes, pretrained=pretrained)
     # that the network itself can be built is seen first
@@ -36,7 +36,7 @@ def build_checked(config: Config, num_classes: int, *, pretrained: bool = True) 
         raise
     except Exception as error:
         raise ValueError(
-            f"network.pretrained true: the weights of {config.network.name} cannot be had "
+            f"network.pretrained true: the weights of {config.network.name} cannot be loaded "
             f"({one_line(error, first=True)}); give network.pretrained the path of a .pth or .safetensors file of "
             "backbone weights, or false for random weights"
         ) from error
@@ -52,7 +52,7 @@ def _build(config: Config, num_classes: int, *, pretrained: bool) -> nn.Module:
 
 
 def check_crops(config: Config, network: nn.Module, num_classes: int, *, channels: int, images: int) -> None:
-    """Run a network on noise at the size of training. Weights, statistics and random generators stay.
+    """Run a network on noise of the training size. Weights, statistics and random generators do not change.
 
     Args:
         config: `data.crop_size`, and the name and options of the network for messages.
@@ -106,7 +106,7 @@ def check_images(config: Config, network: nn.Module, *, channels: int, shapes: S
 
 
 class _Trial:
-    """Runs a copy of a network on noise, large images without values; if that does not go, the network with values."""
+    """Runs a copy of a network on noise: large images without values, or with values if that is not supported."""
 
     def __init__(self, network: nn.Module, run: Callable[[nn.Module, Tensor], None]) -> None:
         self.network = network
@@ -114,7 +114,7 @@ class _Trial:
         self.copy_on = cache(lambda device: copy.deepcopy(network).to(device))
 
     def error_at(self, shape: tuple[int, ...]) -> Exception | None:
-        """What the network raises for images of shape (N, C, H, W), or None."""
+        """The exception of the network for images of shape (N, C, H, W), or None."""
         # without values the time does not grow with the images, but takes longer than that of few pixels
         large = shape[0] * shape[2] * shape[3] > _FEW_PIXELS
         device = torch.device("meta") if large else _device(self.network)
@@ -160,7 +160,7 @@ def _refuse_probabilities(config: Config, network: nn.Module, shape: tuple[int, 
 
 @contextmanager
 def _unchanged(network: nn.Module) -> Iterator[None]:
-    """Put statistics and random generators back afterwards."""
+    """Restore statistics and random generators at the end."""
     before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     device = _device(network)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -185,7 +185,7 @@ def _named(config: Config) -> str:
 
 
 def _reason(config: Config, error: Exception) -> str:
-    """The first line of an error, and where it was raised if that is code of somebody's own."""
+    """The first line of an error; for custom code also where it was raised."""
     reason = one_line(error, first=True)
     if not runs_own_code(config.network.name):
         return reason

@@ -1,5 +1,6 @@
-"""All that a run needs before its first step: data that were read, a network that was tried, loaders, class weights."""
+"""Everything that a run needs before its first step: checked data and network, loaders, class weights."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,7 +25,7 @@ from selfreg.training.survey import balanced_weights, given_class_weights, surve
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a run trains with; `total_steps` are optimiser steps, the last of `epochs` may be a part of one."""
+    """Data, network and length of a run; `total_steps` counts optimizer steps, the last epoch may be incomplete."""
 
     train_source: Source
     info: RunInfo
@@ -46,18 +47,18 @@ def prepare(
     rank: int = 0,
     world_size: int = 1,
 ) -> Preparation:
-    """Open and read the data, build the network, and run it once at the sizes that it will meet.
+    """Open and read the data, build the network, and run it once at the sizes of the run.
 
     Args:
-        config: What is to be trained.
-        announce: Called with the line that says what weights another run has given.
-        allow_code: Let `data.augmentation` import the code that it names.
-        started: The run that is taken up, or None for a new one.
-        rank: Number of this process; the first one reads all data.
+        config: Configuration of the run.
+        announce: Called with the line that says which weights of another run are used.
+        allow_code: Allow `data.augmentation` to import its code.
+        started: The run that is resumed, or None for a new one.
+        rank: Index of this process; the first one reads all data.
         world_size: Number of processes.
 
     Raises:
-        ValueError: Data, weights or a network that do not fit.
+        ValueError: Data, weights or network do not fit together.
     """
     if config.data.augmentation is not None and not allow_code:
         raise ValueError(
@@ -91,13 +92,20 @@ def prepare(
             _check_images(config, network, info, survey(val_source, "checking validation data").shapes)
     steps_per_epoch = len(loader) // config.training.accumulate
     total_steps, epochs = _length(config, steps_per_epoch)
+    warm_up = config.training.linear_warm_up_steps
+    if rank == 0 and warm_up >= total_steps:
+        warnings.warn(
+            f"training.linear_warm_up_steps {warm_up}: the run has {total_steps} steps, so the learning rate never "
+            "reaches its full value",
+            stacklevel=2,
+        )
     return Preparation(
         train_source, info, network, loader, validation, class_weights, steps_per_epoch, total_steps, epochs
     )
 
 
 def describe(config: Config, source: Source) -> RunInfo:
-    """What a run keeps of its data and its input; weights of another run bring the input statistics of that run."""
+    """Information that a run stores about its classes and input; with `from_run`, the input statistics of that run."""
     mean, std = input_statistics(config)
     if config.network.from_run is not None:
         other = Run.open(user_path(config.network.from_run)).info()
@@ -117,7 +125,7 @@ def _open_splits(config: Config) -> tuple[Source, Source]:
 
 
 def _first_network(config: Config, info: RunInfo, announce: Announce, *, anew: bool) -> nn.Module:
-    """The network with its first weights; a resumed one (not `anew`) takes those of its checkpoint later."""
+    """The network with its initial weights; a resumed one (not `anew`) loads its checkpoint later."""
     from_run = anew and config.network.from_run is not None
     network = build_checked(config, info.num_classes, pretrained=anew and not from_run)
     if from_run:
@@ -135,7 +143,7 @@ def _check_images(config: Config, network: nn.Module, info: RunInfo, shapes: Seq
 
 
 def _length(config: Config, steps_per_epoch: int) -> tuple[int, int]:
-    """Steps and epochs of a whole run."""
+    """Number of steps and epochs of a run."""
     training = config.training
     if training.max_steps is None:
         return training.epochs * steps_per_epoch, training.epochs

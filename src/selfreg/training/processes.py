@@ -1,4 +1,4 @@
-"""What several processes that train together have to settle: what they share, and how a failure of one ends all."""
+"""Training with several processes: what they share, and how a failure of one ends all of them."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ PATIENCE = 5.0
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes, as Lightning's trainer has found; True before there is one."""
+    """Whether this process writes the files, according to Lightning's trainer; True before there is a trainer."""
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
@@ -61,7 +61,7 @@ def settle_rank(trainer: L.Trainer) -> None:
 
 
 def share_batch_norm(model: nn.Module) -> nn.Module:
-    """Let every batch norm of a model use the statistics of all processes' images; parameters and names stay.
+    """Let all batch norms of a model use the images of all processes; parameters and names do not change.
 
     timm's conversion keeps the activation that its norm layers hold, which torch's would drop. Neither keeps hooks, by
     which the exits of a tapped batch norm get its output: the new layers take over those of the old ones. On GPUs only.
@@ -77,7 +77,7 @@ def share_batch_norm(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def ending_together(trainer: L.Trainer) -> Iterator[None]:
-    """End the processes that this one has started when it fails; raises ConnectionError where another one has failed.
+    """End the processes that this one started if it fails; raise ConnectionError if another process failed.
 
     The process at fault tells its own error; the others only that they were left alone.
     """
@@ -93,13 +93,13 @@ def ending_together(trainer: L.Trainer) -> Iterator[None]:
         if trainer.world_size > 1 and _lost_connection(error):
             raise ConnectionError(
                 f"process {trainer.global_rank} of {trainer.world_size}: another process of this training has ended, "
-                "its own message says why; go on with --resume"
+                "its own message says why; continue with --resume"
             ) from None
         raise
 
 
 def _let_them_speak(launcher: _SubprocessScriptLauncher) -> None:
-    """Give the others the time to tell what went wrong with them."""
+    """Give the other processes time to print their own errors."""
     deadline = time.monotonic() + PATIENCE
     for process in launcher.procs:
         with suppress(TimeoutExpired):

@@ -10,13 +10,13 @@ from selfreg.messages import say
 from selfreg.training.task import SegmentationTask
 
 Announce = Callable[[str], None]
-"""Where a line for people goes."""
+"""Function that outputs a line."""
 
 announce_on_stdout: Announce = say
 
 
 class EpochLines(L.Callback):
-    """Tells, at the end of each epoch: its number, mean loss and terms, mIoU, and the time left."""
+    """Output a line at the end of each epoch: number, mean loss and its terms, mIoU, time left."""
 
     def __init__(self, announce: Announce) -> None:
         self.announce = announce
@@ -42,7 +42,7 @@ class EpochLines(L.Callback):
         batch: object,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Add up the loss and its terms on their device, without waiting for them."""
+        """Add up the loss and its terms on the device, without synchronizing."""
         for name, value in trainer.callback_metrics.items():
             # those of single exits are logged in some steps only
             if name == "loss" or (name.startswith("terms/") and "_exit_" not in name):
@@ -50,11 +50,11 @@ class EpochLines(L.Callback):
         self._batches += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Remember the mIoU of this epoch."""
+        """Store the mIoU of this epoch."""
         self._miou = float(trainer.callback_metrics["val/miou"])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell the epoch."""
+        """Output the line of the epoch."""
         if not trainer.is_global_zero or not isinstance(pl_module, SegmentationTask):
             return
         means = {name: float(value) / max(self._batches, 1) for name, value in self._sums.items()}
@@ -73,7 +73,7 @@ class EpochLines(L.Callback):
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    """Format a duration: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -86,5 +86,5 @@ def in_words(seconds: float) -> str:
 
 
 def in_per_cent(value: float | None) -> str:
-    """A share in per cent with one decimal; `not defined` for None and NaN."""
+    """Format a fraction in per cent with one decimal; `not defined` for None and NaN."""
     return "not defined" if value is None or value != value else f"{100 * value:.1f} %"

@@ -1,4 +1,4 @@
-"""Going on with a run: with the configuration that it was started with, or for longer."""
+"""Resuming a run with the configuration that it was started with, and extending it."""
 
 import traceback
 from collections.abc import Iterator
@@ -20,7 +20,13 @@ _PSEUDO_SECTIONS = ("classifier", "cam", "refinement", "pseudo")
 
 
 def refuse_other_config(run: Run, config: Config, *, but: tuple[str, ...] = ()) -> None:
-    """Raise ValueError where a run was started with another configuration, but for the keys that may change."""
+    """Raise ValueError if a run was started with another configuration.
+
+    Args:
+        run: The run.
+        config: The configuration that it is called with.
+        but: Keys that may differ, besides those of the machine (`workers`, `devices`, ...).
+    """
     stored, given = run.config().model_dump(mode="json"), config.model_dump(mode="json")
     for section in stored:
         if section in _PSEUDO_SECTIONS:
@@ -33,7 +39,7 @@ def refuse_other_config(run: Run, config: Config, *, but: tuple[str, ...] = ()) 
                 name = f"{section}.{key}".rstrip(".")
                 raise ValueError(
                     f"{run.folder}: started with {name} = {old[key]!r}, now {new[key]!r}; resume with the "
-                    "configuration of the run, or train into another --out"
+                    f"configuration of the run ({run.folder / 'config.yaml'}), or train into another --out"
                 )
 
 
@@ -93,22 +99,25 @@ def _damaged(path: Path, reason: str) -> ValueError:
 
 
 def extend(run: Run, config: Config, epochs: int) -> Config:
-    """Let a run that has ended go on for more epochs; returns its new configuration, which the run keeps.
+    """Extend a finished run by more epochs; return its new configuration, which is also stored in the run.
 
-    The learning rate follows the schedule of the longer run from the step that was reached: it rises to what that
-    schedule has there, and falls to 0 at the new end.
+    From the step that was reached, the learning rate follows the schedule of the longer run: it rises to the value of
+    that schedule at this step and falls to 0 at the new end.
 
     Args:
-        run: A run that has ended.
-        config: The configuration that it is called with; it must be the run's but for its length.
-        epochs: Epochs to add.
+        run: A finished run.
+        config: The configuration that it is called with; it may differ from the run's in `epochs` and `max_steps`.
+        epochs: Number of epochs to add.
 
     Raises:
-        ValueError: The run has not ended, ended within an epoch, or has another configuration.
+        ValueError: The run is not finished, ended within an epoch, or has another configuration.
     """
     summary = run.summary()
     if summary is None:
-        raise ValueError(f"{run.folder}: has not ended yet; go on with --resume first")
+        raise ValueError(
+            f"{run.folder}: has not ended yet; first go on with `selfreg train {run.folder / 'config.yaml'} "
+            f"--out {run.folder} --resume`"
+        )
     if epochs < 1:
         raise ValueError(f"--extend {epochs}: give at least one epoch")
     refuse_other_config(run, config, but=("epochs", "max_steps"))

@@ -1,4 +1,4 @@
-"""Reading the data once before training: what is wrong is found while nothing is lost, and classes are counted."""
+"""Read the data once before training to find errors and to count classes."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ READ_AT_MOST = 5000
 
 @dataclass(frozen=True)
 class Survey:
-    """What the masks of a split hold: `pixels` of each class, int64 (K,), and the different `shapes` (H, W)."""
+    """Content of the masks of a split: `pixels` of each class, int64 (K,), and the distinct `shapes` (H, W)."""
 
     pixels: NDArray[np.int64]
     shapes: list[tuple[int, int]]
@@ -50,7 +50,7 @@ def survey(source: Source, description: str = "checking data") -> Survey:
 
 
 def _check_labels(pixels: NDArray[np.int64], labels: Labels, where: str) -> None:
-    """Refuse labels from which nothing can be learned, and warn of classes that never occur."""
+    """Raise ValueError for labels from which nothing can be learned; warn about classes that never occur."""
     fault = label_fault(pixels, labels, where)
     if fault is not None:
         raise ValueError(fault)
@@ -63,8 +63,8 @@ def _check_labels(pixels: NDArray[np.int64], labels: Labels, where: str) -> None
 def balanced_weights(pixels: NDArray[np.int64]) -> Tensor:
     """Class weights (K,) float32 from pixels per class: root of median over own frequency, mean 1 over the pixels.
 
-    The root tempers median-frequency balancing (Eigen & Fergus, ICCV 2015), which makes rare classes spill over their
-    borders; it is this project's choice. A class that never occurs has weight 1.
+    The square root weakens median-frequency balancing (Eigen & Fergus, ICCV 2015), with which rare classes are
+    predicted beyond their borders; it is this project's choice. A class that never occurs has weight 1.
     """
     frequency = pixels / max(pixels.sum(), 1)
     present = frequency > 0

@@ -68,7 +68,7 @@ class SegmentationTask(L.LightningModule):
         num_exits = len(self.model.taps) if isinstance(self.model, MultiExit) and self.regulated else 0
         self.exit_scores = ExitScores(num_exits, num_classes)
         self.image_name: Callable[[int], str] = str
-        """What people know the image of an index by."""
+        """Returns the name of the image with an index."""
         self.skipped_batches = 0
         # the exits are watched in the steps that are written to the logs, and in no others
         self._watching = False
@@ -80,6 +80,8 @@ class SegmentationTask(L.LightningModule):
         self._compute_terms: Callable[..., Any] = self.objective
         self._compute_plain_loss: Callable[..., Tensor] = plain_loss
         self._frozen = freeze(self.network, config.training.freeze)
+        # Lightning keeps the modes that it finds, and does not call train()
+        self.train()
 
     def train(self, mode: bool = True) -> "SegmentationTask":
         """Switch between training and evaluation; frozen parts stay in evaluation mode."""
@@ -102,7 +104,7 @@ class SegmentationTask(L.LightningModule):
         self._compute_terms = self.objective
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """The first process has counted the classes; the others take its weights."""
+        """Broadcast the class weights of the first process, which has counted the classes."""
         if self.config.training.class_weights == "balanced":
             self.set_class_weights(self.trainer.strategy.broadcast(self.class_weights))
 
@@ -204,7 +206,7 @@ class SegmentationTask(L.LightningModule):
         return total
 
     def _share_of_step(self, batch: dict[str, Tensor]) -> Tensor:
-        """What one of several accumulated batches counts: its valid pixels over their mean, weighted by class."""
+        """Weight of one of several accumulated batches: its valid pixels over their mean, weighted by class."""
         weights = self.class_weights
         pixels, mean_pixels = (
             mean_over_processes(batch[name].sum() if weights is None else (batch[name] * weights).sum())
@@ -235,11 +237,11 @@ class SegmentationTask(L.LightningModule):
             self._skip_or_stop(unread.indices, unread.terms, unread.step)
 
     def on_validation_start(self) -> None:
-        """Do not measure weights that a broken loss has changed."""
+        """Do not evaluate weights that a non-finite loss has changed."""
         self.stop_if_broken()
 
     def on_train_end(self) -> None:
-        """Look at the last loss too."""
+        """Check the last loss too."""
         self.stop_if_broken()
 
     def _skip_or_stop(self, indices: Tensor, raw: dict[str, Tensor], step: int) -> None:
@@ -258,7 +260,7 @@ class SegmentationTask(L.LightningModule):
         checkpoint["skipped_batches"] = self.skipped_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the count up."""
+        """Restore the count of skipped batches."""
         self.skipped_batches = checkpoint.get("skipped_batches", 0)
 
     def validation_step(self, batches: list[dict[str, Tensor]], batch_index: int) -> None:  # noqa: ARG002

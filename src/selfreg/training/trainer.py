@@ -1,4 +1,4 @@
-"""Lightning's trainer, as a configuration wants it."""
+"""Lightning's trainer, set up from a configuration."""
 
 import logging
 import warnings
@@ -20,20 +20,20 @@ from selfreg.training.progress import Announce, EpochLines
 
 
 class StopEarly(EarlyStopping):
-    """Lightning's early stopping on the mIoU; a run that it has ended and that goes on all the same counts anew."""
+    """Lightning's early stopping on the mIoU; an extended run starts to count again."""
 
     def __init__(self, patience: int) -> None:
         # right after validation, so that the checkpoint of the epoch holds the count
         super().__init__("val/miou", mode="max", patience=patience, check_finite=False, check_on_train_epoch_end=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Forget a count that has reached its end."""
+        """Reset a count that has reached the patience."""
         if self.wait_count >= self.patience:
             self.wait_count = 0
 
 
 def quiet_lightning() -> None:
-    """Leave out Lightning's remarks on hardware and its own products; warnings about the training stay."""
+    """Silence Lightning's remarks on hardware and its own products; warnings about the training are kept."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
@@ -51,7 +51,7 @@ def quiet_lightning() -> None:
 
 
 def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: bool) -> L.Trainer:
-    """The trainer with its callbacks and loggers; how many epochs it trains is set when the data are known.
+    """Make the trainer with its callbacks and loggers; its number of epochs is set once the data are known.
 
     Raises:
         ValueError: Devices, a precision or a strategy that this machine or this package does not have, or a logger

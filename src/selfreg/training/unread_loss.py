@@ -1,4 +1,4 @@
-"""The answer to whether a loss is finite, read from the device without stopping its queue."""
+"""Check whether a loss is finite without waiting for the device."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class UnreadLoss:
-    """Whether the loss of a step was broken, on its way from the device; and what to say if it was."""
+    """Result of the check of a step, still being copied from the device, and the details for the message."""
 
     broken: Tensor
     copied: torch.cuda.Event | None
@@ -20,7 +20,7 @@ class UnreadLoss:
 
     @classmethod
     def of(cls, broken: Tensor, indices: Tensor, terms: dict[str, Tensor], step: int) -> "UnreadLoss":
-        """Start to copy the answer, without waiting for it."""
+        """Start copying the result without waiting for it."""
         copied = None
         if broken.is_cuda:
             broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)
@@ -29,14 +29,14 @@ class UnreadLoss:
         return cls(broken, copied, indices, {name: value.detach() for name, value in terms.items()}, step)
 
     def read(self) -> bool:
-        """Wait for this answer, and for nothing that was queued after it."""
+        """Wait for this result, but not for later work of the device."""
         if self.copied is not None:
             self.copied.synchronize()
         return bool(self.broken)
 
 
 def broken_loss(terms: Mapping[str, Tensor], *, step: int, skipped: int, images: str) -> str:
-    """Say which terms of a step are not finite.
+    """Make the message that names the non-finite terms of a step.
 
     Args:
         terms: Every term of the loss, raw.

@@ -36,6 +36,7 @@ def write_pseudo_page(
         subtitle=f"{folder}: made from image-level tags",
         class_names=tuple(tagged.labels.class_names),
         palette=tagged.labels.palette,
+        verdict=_verdict(tagged, statistics, scores),
         facts=facts,
         findings=_findings(tagged, statistics),
         pixel_shares={"pseudo masks": statistics.pixel_share},
@@ -47,6 +48,17 @@ def write_pseudo_page(
         notes=notes,
     )
     return write_data_page(page, path)
+
+
+def _verdict(tagged: TaggedImages, statistics: MaskStatistics, scores: Mapping[str, StageScore]) -> str:
+    """Coverage, lost tags and, if there are true masks, the mIoU of the masks in one sentence."""
+    void, lost = 100 * statistics.void_share, len(statistics.lost_tags)
+    parts = [f"{100 - void:.1f} % of the pixels have a class, {void:.1f} % are void"]
+    parts.append(f"{lost} of {statistics.images} masks lack a class of their tags" if lost else "no tag was lost")
+    score = list(scores.values())[-1].miou if scores else None
+    if score is not None and not is_missing(score):
+        parts.append(f"mIoU on the true masks is {100 * score:.1f} %")
+    return f"{statistics.images} images with {len(tagged.foreground)} tagged classes: {'; '.join(parts)}."
 
 
 def _findings(tagged: TaggedImages, statistics: MaskStatistics) -> list[Remark]:
