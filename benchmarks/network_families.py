@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from selfreg.networks import build_network
+from selfreg.networks.huggingface_any import model_types
 
 NUM_CLASSES = 5
 SIZE = (128, 128)
@@ -39,6 +40,31 @@ MODERN = (
 
 _SMALL = ("test_", "zepto", "atto", "femto", "pico", "nano", "xxs", "xxt", "tiny", "_ti", "mini", "xs", "_t", "small")
 _LARGE = re.compile("large|huge|giant|gigantic|enormous|so400m|xl|_[lbmhg](_|$|1|2|3)|base|[1-9]b_")
+
+
+_PLAIN = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2}
+_EOMT = {**_PLAIN, "num_queries": 20, "num_blocks": 1, "num_upscale_blocks": 2, "train_num_points": 256}
+SMALL_CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "beit": {**_PLAIN, "intermediate_size": 96, "out_indices": [0, 1, 2, 3]},
+    "data2vec-vision": {**_PLAIN, "intermediate_size": 96, "out_indices": [0, 1, 2, 3]},
+    "dpt": {
+        **_PLAIN,
+        "intermediate_size": 96,
+        "backbone_out_indices": [0, 1, 2, 3],
+        "neck_hidden_sizes": [8, 8, 16, 16],
+        "fusion_hidden_size": 16,
+    },
+    "eomt": _EOMT,
+    "eomt_dinov3": {**_EOMT, "intermediate_size": 96},
+    "sapiens2": {
+        **_PLAIN,
+        "intermediate_size": 96,
+        "num_key_value_attention_heads": 1,
+        "num_first_full_attention_layers": 1,
+        "num_last_full_attention_layers": 1,
+    },
+}
+"""Options of model types of transformers whose default configuration is large; the others have their default."""
 
 
 class Case(NamedTuple):
@@ -72,6 +98,9 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield of_spec("smp decoder", architecture, f"smp:{architecture}/{encoder}", **options)
     for name in models.list_models(module=models.segmentation):
         yield of_spec("torchvision", name, f"torchvision:{name}")
+
+    for kind in sorted(model_types()):
+        yield of_spec("transformers", kind, f"hf:{kind}", **SMALL_CONFIGURATIONS.get(kind, {}))
 
 
 def of_spec(group: str, family: str, spec: str, **options: Any) -> Case:
@@ -137,4 +166,4 @@ def _grid(tokens: Tensor, aspect: float) -> Tensor:
     """Tokens (N, L, C) to (N, C, h, w); class tokens ahead of them are dropped."""
     height = int((tokens.shape[1] * aspect) ** 0.5)
     width = int(height / aspect)
-    return tokens[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
+    return tokens[:, -height * width :].transpose(1, 2).reshape(len(tokens), -1, height, width)

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_model_type_is_built_with_options_and_for_the_size_of_the_crops() -> None:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     network: Any = build_network("hf:eomt", 7, image_size=(64, 64), num_blocks=1, num_queries=9, **sizes)
     assert isinstance(network, transformers.EomtForUniversalSegmentation)
     assert (network.config.num_labels, network.config.image_size) == (7, 64)

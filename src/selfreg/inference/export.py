@@ -18,7 +18,7 @@ from selfreg.inference.predictor import SIDE_MULTIPLE
 from selfreg.inference.save_pretrained import save_pretrained
 from selfreg.messages import one_line
 from selfreg.opening import image_format
-from selfreg.regulation import main_output
+from selfreg.regulation import classifies_masks, main_output
 from selfreg.run import Run, Weights
 
 Format = Literal["onnx", "torch-export", "transformers"]
@@ -69,8 +69,12 @@ def export_run(
     if format == "transformers":
         save_pretrained(run.network(which), path, info, eight_bit=image_format(data) == RGB)
         return Parity(0.0, 1.0)
+    plain = run.network(which)
+    if classifies_masks(plain):
+        # tracing their decoders with free height and width does not end
+        raise ValueError("a network that classifies masks is not exported for free sizes; use --format transformers")
     metadata = OnnxMetadata.of(info, data.short_side, data.range).model_dump_json()
-    network = _Logits(run.network(which)).eval()
+    network = _Logits(plain).eval()
     program = _export_program(exportable(network), len(info.mean))
     with whole_file(path) as temporary:
         if format == "onnx":

@@ -20,6 +20,8 @@ UNSUITED = {
 }
 """Model types that transformers lists for segmentation and that do not train on images and label maps, and why."""
 
+Channels = tuple[float, float, float]
+
 _LOADING_FIELDS = (
     "_attn_implementation",
     "attn_implementation",
@@ -103,7 +105,7 @@ def build_any(
     return cast(nn.Module, network)
 
 
-def image_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def image_statistics(name: str) -> tuple[Channels, Channels] | None:
     """Mean and standard deviation that `preprocessor_config.json` of a folder or of the hub names, or None.
 
     Raises:
@@ -116,7 +118,7 @@ def image_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] |
     mean, std = fields.get("image_mean"), fields.get("image_std")
     if not (isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3):
         return None
-    return tuple(map(float, mean)), tuple(map(float, std))
+    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
 
 
 class _SemanticTask:
@@ -174,10 +176,9 @@ def _find_text(name: str, file_name: str) -> str | None:
         return read_text(path, CONFIGURATION_LIMIT) if path.exists() else None
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
         return None
-    from transformers.utils import cached_file
-
+    hub: Any = importlib.import_module("transformers.utils.hub")
     try:
-        found = cached_file(name, file_name, _raise_exceptions_for_missing_entries=False)
+        found = hub.cached_file(name, file_name, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError):
         return None
     return None if found is None else read_text(Path(found), CONFIGURATION_LIMIT)
