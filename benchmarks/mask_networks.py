@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import statistics
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from selfreg.data import Scenes
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.regulation import MultiExit, SelfRegulation, main_output, mask_targets, network_loss
+
+transformers: Any = importlib.import_module("transformers")
 
 SIDE = 64
 BATCH = 4
@@ -49,7 +51,8 @@ def mask2former() -> nn.Module:
         num_queries=16,
         train_num_points=256,
     )
-    return transformers.Mask2FormerForUniversalSegmentation(config)  # type: ignore[no-any-return]
+    network: nn.Module = transformers.Mask2FormerForUniversalSegmentation(config)
+    return network
 
 
 def eomt() -> nn.Module:
@@ -67,7 +70,8 @@ def eomt() -> nn.Module:
         num_queries=16,
         train_num_points=256,
     )
-    return transformers.EomtForUniversalSegmentation(config)  # type: ignore[no-any-return]
+    network: nn.Module = transformers.EomtForUniversalSegmentation(config)
+    return network
 
 
 NETWORKS = {"mask2former": mask2former, "eomt": eomt}
@@ -115,7 +119,7 @@ def train(network: nn.Module, data: tuple[Tensor, Tensor], steps: int, seed: int
 def miou(network: nn.Module, images: Tensor, masks: Tensor) -> float:
     """Mean IoU of a network over all classes that occur, in percent."""
     confusion = ConfusionMatrix(NUM_CLASSES)
-    for image, mask in zip(images.split(8), masks.split(8), strict=True):
+    for image, mask in zip(torch.split(images, 8), torch.split(masks, 8), strict=True):
         logits = main_output(network.eval()(image))
         logits = nn.functional.interpolate(logits, size=mask.shape[1:], mode="bilinear")
         confusion.update(logits.argmax(1), mask)
