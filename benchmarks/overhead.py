@@ -130,7 +130,7 @@ def peak_bytes(step: Step, device: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
-        return torch.cuda.max_memory_allocated() - before
+        return int(torch.cuda.max_memory_allocated() - before)
     with silent_stderr(), torch.profiler.profile(activities=[CPU_ACTIVITY], profile_memory=True) as record:
         step()
     held = peak = 0

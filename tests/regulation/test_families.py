@@ -159,6 +159,61 @@ TestTimmVisionTransformer = contract_for(
     ),
     timm_taps(*((f"blocks.{index}", 16, 16) for index in (1, 3, 5, 7)), layout="NLC"),
 )
+TestTimmDINOv3 = contract_for(
+    "TestTimmDINOv3",
+    timm_network("vit_small_patch16_dinov3", 16, channels_first=False, embed_dim=16, depth=4, num_heads=2),
+    timm_taps(*((f"blocks.{index}", 16, 16) for index in range(4)), layout="NLC"),
+    compiled=False,
+)
+TestTimmEVA02 = contract_for(
+    "TestTimmEVA02",
+    timm_network(
+        "eva02_tiny_patch14_224",
+        16,
+        channels_first=False,
+        img_size=64,
+        patch_size=16,
+        embed_dim=16,
+        depth=4,
+        num_heads=2,
+        dynamic_img_size=True,
+    ),
+    timm_taps(*((f"blocks.{index}", 16, 16) for index in range(4)), layout="NLC"),
+    compiled=False,
+)
+STAGES = (("stages.0", 4, 8), ("stages.1", 8, 16), ("stages.2", 16, 32), ("stages.3", 32, 64))
+TestTimmMambaOut = contract_for(
+    "TestTimmMambaOut",
+    timm_network("mambaout_femto", 64, channels_first=False, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)),
+    timm_taps(*STAGES, layout="NHWC"),
+    compiled=False,
+)
+TestTimmFastViT = contract_for(
+    "TestTimmFastViT",
+    timm_network("fastvit_t8", 128, layers=(1, 1, 1, 1), embed_dims=(8, 16, 32, 64)),
+    timm_taps(*STAGES),
+    compiled=False,
+)
+TestTimmRepViT = contract_for(
+    "TestTimmRepViT",
+    timm_network("repvit_m0_9", 64, embed_dim=(8, 16, 32, 64), depth=(1, 1, 1, 1)),
+    timm_taps(*STAGES),
+    compiled=False,
+)
+TestTimmEfficientViT = contract_for(
+    "TestTimmEfficientViT",
+    timm_network("efficientvit_b0", 64, widths=(8, 8, 16, 32, 64), depths=(1, 1, 1, 1, 1)),
+    timm_taps(*STAGES),
+    compiled=False,
+)
+TestTimmPlainPyramid = contract_for(
+    "TestTimmPlainPyramid",
+    lambda num_classes: build_network(
+        "timm:vit_base_patch16_siglip_224", num_classes, width=16, embed_dim=16, depth=4, num_heads=2
+    ),
+    tuple((f"stages.{index}", 16, 16, "NCHW") for index in range(4)),
+    compiled=False,
+)
 TestTimmHRNet = contract_for(
     "TestTimmHRNet",
     timm_network("hrnet_w18_small", 2048),

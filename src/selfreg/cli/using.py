@@ -88,8 +88,10 @@ def predict(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    path: Annotated[Path, typer.Argument(help="File to write, e.g. model.onnx.")],
-    file_format: Annotated[str, typer.Option("--format", help="onnx or torch-export.")] = "onnx",
+    path: Annotated[Path, typer.Argument(help="File to write, e.g. model.onnx; a folder for transformers.")],
+    file_format: Annotated[
+        str, typer.Option("--format", help="onnx, torch-export, or transformers (a folder, for hf: networks).")
+    ] = "onnx",
     weights: Which = "last",
     allow_code: AllowCode = False,
     as_json: AsJson = False,

@@ -1,24 +1,27 @@
-"""`selfreg export`: a trained network as an ONNX or torch.export file, left in place only if it computes the same."""
+"""`selfreg export`: a trained network as a file or folder, left in place only if it computes the same."""
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from selfreg.data.reading import RGB
 from selfreg.files import whole_file
 from selfreg.inference.exportable import exportable, pooling_by_products
 from selfreg.inference.onnx_network import METADATA_KEY, OnnxMetadata
 from selfreg.inference.predictor import SIDE_MULTIPLE
+from selfreg.inference.save_pretrained import save_pretrained
 from selfreg.messages import one_line
-from selfreg.regulation import main_output
+from selfreg.opening import image_format
+from selfreg.regulation import classifies_masks, main_output
 from selfreg.run import Run, Weights
 
-Format = Literal["onnx", "torch-export"]
+Format = Literal["onnx", "torch-export", "transformers"]
 
 # a little above what reordered float32 sums differ by on logits of order 10
 TOLERANCE = 1e-3
@@ -55,14 +58,23 @@ def export_run(
     Input `image`: float32 (N, C, H, W), normalised with the mean and std of `run.json`; N, H and W are free, H and W
     multiples of 32. Output `logits`: float32 (N, K, H, W). Class names, mean and std are stored in the file.
 
+    With `transformers`, `path` is a folder as `save_pretrained` writes it, for networks `hf:...` alone.
+
     Raises ValueError where a package is missing, the network cannot be exported, or the file computes something else.
     """
-    if format not in ("onnx", "torch-export"):
-        raise ValueError(f"--format {format}: use onnx or torch-export")
+    if format not in get_args(Format):
+        raise ValueError(f"--format {format}: use onnx, torch-export or transformers")
     run = Run.open(folder, allow_code=allow_code)
     info, data = run.info(), run.config().data
+    if format == "transformers":
+        save_pretrained(run.network(which), path, info, eight_bit=image_format(data) == RGB)
+        return Parity(0.0, 1.0)
+    plain = run.network(which)
+    if classifies_masks(plain):
+        # tracing their decoders with free height and width does not end
+        raise ValueError("a network that classifies masks is not exported for free sizes; use --format transformers")
     metadata = OnnxMetadata.of(info, data.short_side, data.range).model_dump_json()
-    network = _Logits(run.network(which)).eval()
+    network = _Logits(plain).eval()
     program = _export_program(exportable(network), len(info.mean))
     with whole_file(path) as temporary:
         if format == "onnx":

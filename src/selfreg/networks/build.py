@@ -6,9 +6,8 @@ import inspect
 import traceback
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
-import timm
 from torch import nn
 
 from selfreg.messages import one_line
@@ -16,7 +15,9 @@ from selfreg.networks.deeplab_v2 import DeepLabV2
 from selfreg.networks.hrnet import HRNetV2
 from selfreg.networks.huggingface import NAMES as HUGGINGFACE_NAMES
 from selfreg.networks.huggingface import build_huggingface
+from selfreg.networks.huggingface_any import UNSUITED, build_any, is_checkpoint, model_types
 from selfreg.networks.image_size import size_options
+from selfreg.networks.input_statistics import timm_name
 from selfreg.networks.ocrnet import OCRNet
 from selfreg.networks.options import (
     check_options,
@@ -58,17 +59,6 @@ _LOADING_OPTIONS = (
 )
 
 
-class Preprocessing(NamedTuple):
-    """Mean and standard deviation per RGB channel of images in [0, 1]; the network gets (image - mean) / std."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-TENSORFLOW = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
 def build_network(
     spec: str,
     num_classes: int,
@@ -84,7 +74,8 @@ def build_network(
     - "smp:DeepLabV3Plus/resnet50": architecture and encoder of segmentation_models_pytorch (encoder "tu-NAME": timm's);
     - "timm:hrnet_w18": a timm backbone with the light head of `PyramidNetwork`;
     - "torchvision:deeplabv3_resnet50": a segmentation model of torchvision, without its auxiliary head;
-    - "hf:segformer-b0": a network of transformers (`selfreg.networks.huggingface.NAMES`), random or from the hub;
+    - "hf:segformer-b0": a network of transformers by a name of `selfreg.networks.huggingface.NAMES`, by a model type
+      ("hf:mask2former"), a local folder ("hf:models/mine") or OWNER/NAME of the hub;
     - "deeplab_v2/resnet101", "hrnet_v2/hrnet_w48", "ocrnet/hrnet_w48", "spgnet/resnet50": this package's
       own, on a timm backbone;
     - "package.module:factory": `factory(num_classes=..., **options)`, with `pretrained=...` too where it is not False.
@@ -108,7 +99,7 @@ def build_network(
     """
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}; a segmentation network needs at least 2")
-    if pretrained == LITE0_PACKAGE and _timm_name(spec) != LITE0_NETWORK:
+    if pretrained == LITE0_PACKAGE and timm_name(spec) != LITE0_NETWORK:
         raise ValueError(
             f"{LITE0_PACKAGE} belongs to timm's {LITE0_NETWORK}, not to {spec}; "
             f"name the network smp:DeepLabV3Plus/tu-{LITE0_NETWORK} or timm:{LITE0_NETWORK}"
@@ -153,23 +144,6 @@ def refuse_loading_options(spec: str, options: Iterable[str]) -> None:
             raise ValueError(f"network {spec}: the option {option!r} loads files; name weights with `pretrained`")
 
 
-def preprocessing(spec: str, *, pretrained: bool | str = False, **options: Any) -> Preprocessing:
-    """Mean and standard deviation that the network's weights expect of images in [0, 1].
-
-    timm's own record where the backbone is a timm model, 0.5 for the package of EfficientNet-Lite0 and for weights from
-    a file with `pad_type="same"` (TensorFlow's padding, hence TensorFlow's input range), else those of ImageNet.
-    """
-    if pretrained == LITE0_PACKAGE or (isinstance(pretrained, str) and options.get("pad_type") == "same"):
-        return TENSORFLOW
-    name = _timm_name(spec)
-    if name and timm.is_model(name):
-        check_timm_name(spec, name)
-    config = timm.get_pretrained_cfg(name) if name and timm.is_model(name) else None
-    if config is None:
-        return IMAGENET
-    return Preprocessing(tuple(config.mean), tuple(config.std))
-
-
 def _build(
     library: str,
     name: str,
@@ -188,9 +162,7 @@ def _build(
     if library == "torchvision":
         return _build_torchvision(name, num_classes, hub, options)
     if library == "hf":
-        _require("hf", name, HUGGINGFACE_NAMES)
-        check_options(f"hf:{name}", options, huggingface_options(name), "field")
-        return build_huggingface(name, num_classes, hub, options)
+        return _build_huggingface(name, num_classes, hub, options, image_size)
     if library:
         return _build_from_factory(library, name, num_classes, pretrained, options)
     family, _, backbone = name.partition("/")
@@ -230,6 +202,16 @@ def _build_smp(name: str, num_classes: int, hub: bool, options: dict[str, Any]) 
     return network
 
 
+def _build_huggingface(
+    name: str, num_classes: int, hub: bool, options: dict[str, Any], image_size: tuple[int, int] | None
+) -> nn.Module:
+    if name not in HUGGINGFACE_NAMES and (is_checkpoint(name) or name in (*model_types(), *UNSUITED)):
+        return build_any(name, num_classes, hub, options, image_size)
+    _require("hf", name, (*HUGGINGFACE_NAMES, *model_types()))
+    check_options(f"hf:{name}", options, huggingface_options(name), "field")
+    return build_huggingface(name, num_classes, hub, options)
+
+
 def _build_torchvision(name: str, num_classes: int, hub: bool, options: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
@@ -265,17 +247,6 @@ def _build_from_factory(
     if not isinstance(network, nn.Module):
         raise ValueError(f"{spec} gave a {type(network).__name__}, not a torch.nn.Module")
     return network
-
-
-def _timm_name(spec: str) -> str | None:
-    """The timm model inside a spec, or None where the backbone is not timm's."""
-    prefix, colon, name = spec.partition(":")
-    if prefix == "timm":
-        return name
-    if prefix == "smp":
-        encoder = name.partition("/")[2]
-        return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
-    return None if colon else spec.partition("/")[2]
 
 
 def _require(kind: str, name: str, known: Iterable[str], separator: str = ":") -> None:

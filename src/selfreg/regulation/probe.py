@@ -45,7 +45,8 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
             shapes.setdefault(path, tuple(tensor.shape))
 
     size, result = _run_at_some_size(network, names, image_size, record, shapes.clear)
-    taps = (_describe(name, shape, size) for name, shape in shapes.items())
+    patches = _patch_sizes(network)
+    taps = (_describe(name, shape, size, patches) for name, shape in shapes.items())
     return [tap for tap in taps if tap is not None], result
 
 
@@ -209,7 +210,13 @@ def _flatten(name: str, output: Any) -> Iterable[tuple[str, Tensor]]:
             yield from _flatten(f"{name}@{index}", value)
 
 
-def _describe(name: str, shape: tuple[int, ...], image_size: tuple[int, int]) -> Tap | None:
+def _patch_sizes(network: nn.Module) -> set[int]:
+    """Strides of convolutions that cut an image into patches: as large as their square kernels."""
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return {int(conv.stride[0]) for conv in convolutions if conv.kernel_size == conv.stride == (conv.stride[0],) * 2}
+
+
+def _describe(name: str, shape: tuple[int, ...], image_size: tuple[int, int], patches: set[int]) -> Tap | None:
     """Read stride, channels and layout off an output's shape; None if it is no feature map of 2 to 32 strides."""
     if 0 in shape:
         return None
@@ -219,7 +226,7 @@ def _describe(name: str, shape: tuple[int, ...], image_size: tuple[int, int]) ->
             if stride is not None:
                 return Tap(name, stride, channels, layout)
     if len(shape) == 3:
-        return _describe_tokens(name, shape, image_size)
+        return _describe_tokens(name, shape, image_size, patches)
     return None
 
 
@@ -243,15 +250,18 @@ def _unpadded_stride(grid: tuple[int, ...], image_size: tuple[int, int]) -> int 
     return None
 
 
-def _describe_tokens(name: str, shape: tuple[int, ...], image_size: tuple[int, int]) -> Tap | None:
-    """The stride at which the tokens fill the grid with the fewest to spare; one that divides the image comes first."""
+def _describe_tokens(name: str, shape: tuple[int, ...], image_size: tuple[int, int], patches: set[int]) -> Tap | None:
+    """The stride at which tokens fill the grid: that of patches first, else the one with the fewest tokens to spare.
+
+    Of two that spare as many, the one that divides the image comes first.
+    """
     found = []
     for stride in range(2, MAX_TOKEN_STRIDE + 1):
         prefix = shape[1] - (image_size[0] // stride) * (image_size[1] // stride)
         divides = image_size[0] % stride == 0 and image_size[1] % stride == 0
         if 0 <= prefix <= MAX_PREFIX_TOKENS:
-            found.append((prefix, not divides, stride))
+            found.append((stride not in patches, prefix, not divides, stride))
     if not found:
         return None
-    prefix, _, stride = min(found)
+    _, prefix, _, stride = min(found)
     return Tap(name, stride, shape[2], "NLC", prefix)
