@@ -299,6 +299,23 @@ def test_files_of_a_named_data_set_that_are_not_read_are_named(tmp_path: Path) -
         assert len(open_source("cityscapes", tmp_path, "train")) == 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("camvid", "trainannot/lost.png"),
+        ("ade20k", "annotations/training/lost.png"),
+        ("cityscapes", "gtFine/train/ulm/lost_gtFine_labelIds.png"),
+    ],
+)
+def test_a_mask_of_a_named_data_set_without_an_image_is_named(kind: str, place: str, tmp_path: Path) -> None:
+    getattr(layouts, f"write_{kind}")(tmp_path)
+    home = tmp_path / "ADEChallengeData2016"
+    path = (home if home.is_dir() else tmp_path) / place
+    path.write_bytes(b"")
+    with pytest.warns(UserWarning, match=rf"{path.name}: a mask without an image \(1 such\)"):
+        open_source(kind, tmp_path, "train")
+
+
 def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
     layouts.write_voc(tmp_path)
     path = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"

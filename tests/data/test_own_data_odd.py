@@ -234,3 +234,15 @@ def test_unreadable_images_do_not_make_a_class_rare(tmp_path: Path, capsys: pyte
     (root / "images/train/t0.jpg").write_bytes(b"no picture")
     assert selfreg("check-data", root, "--json") == 1
     assert "rare" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [(np.uint8, 1), (np.uint8, 3), (np.uint16, 1), (np.uint16, 3)])
+def test_a_tiff_whose_lowest_value_is_white_is_turned_round_or_refused(dtype: Any, bands: int, tmp_path: Path) -> None:
+    path = tmp_path / "white.tif"
+    tifffile.imwrite(path, np.array([[0, 255]], dtype), photometric="miniswhite")
+    image_format = ImageFormat(bands, None if dtype == np.uint8 else (0, 255))
+    if dtype == np.uint8:
+        assert read_image(path, image_format)[0, :, 0].tolist() == [255, 0]
+    else:
+        with pytest.raises(ValueError, match=r"white\.tif: image whose lowest value is white"):
+            read_image(path, image_format)

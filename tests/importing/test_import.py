@@ -325,3 +325,16 @@ def test_instances_are_read_and_files_of_other_tasks_are_not(tmp_path: Path, out
     source = open_source("folder", out, "val")
     assert list(source.ids) == ["val0", "val1"]
     np.testing.assert_array_equal(source.read(1).mask, exports.scene(1))
+
+
+@pytest.mark.parametrize("other", ["JPEGImages/a.png", "images/a.jpg"])
+def test_two_images_for_one_mask_are_refused(
+    other: str, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "export"
+    for name in ("JPEGImages/a.jpg", other, "SegmentationClass/a.png"):
+        (export / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(export / name)
+    assert selfreg("import", export, out) == 2
+    assert "the mask fits one image: rename one" in capsys.readouterr().err
+    assert not out.exists()

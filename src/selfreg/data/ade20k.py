@@ -73,6 +73,7 @@ def ade20k(root: str | Path, split: str, *, must_exist: bool = True) -> FilePair
     home = first_folder([root / "ADEChallengeData2016", root], "ADEChallengeData2016")
     folder = _FOLDERS.get(split, split)
     images = first_folder([home / "images" / folder], f"the images of ADE20K {split}")
-    files, unread = list_pairs(images, lambda image: home / f"annotations/{folder}/{image.stem}.png", suffix=".jpg")
+    masks = home / "annotations" / folder
+    files, unread = list_pairs(images, lambda image: masks / f"{image.stem}.png", masks, suffix=".jpg")
     decode = partial(read_mask, labels=ADE20K_LABELS, table=shifted_table())
     return FilePairs(ADE20K_LABELS, files, decode, where=images, unread=unread, must_exist=must_exist)

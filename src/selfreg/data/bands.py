@@ -14,6 +14,8 @@ from selfreg.messages import one_line
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # number of bands of each mode of Pillow; colours that are not RGB are converted to RGB
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+_MIN_IS_WHITE = 0
+"""Photometric interpretation of a TIFF that only Pillow turns round, and only with 8 bits or 1."""
 # bands beyond the expected ones, such as transparency, that are read and dropped
 _MOST_BANDS = 4
 _AS_THEY_ARE = ("RGB", "RGBA", "RGBX", "I;16", "I;16B", "I;16L")
@@ -78,6 +80,8 @@ def read_tiff(path: Path, bands: int, *, upright: bool) -> NDArray[Any]:
         check_file(path, PICTURE_LIMIT)
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
+            if int(page.photometric) == _MIN_IS_WHITE:
+                raise Refused("image whose lowest value is white, not black: save it the other way round")
             together = bands > 1 and page.ndim == 2 and len(file.pages) == bands
             if not together and len(file.pages) > 1 and file.pages[1].shape == page.shape:
                 raise Refused(several_pages(len(file.pages), one_band=page.ndim == 2))

@@ -42,6 +42,7 @@ def camvid(root: str | Path, split: str, *, must_exist: bool = True) -> FilePair
     """
     root = user_path(root)
     images = first_folder([root / split], f"the images of CamVid {split}")
-    files, unread = list_pairs(images, lambda image: root / f"{split}annot/{image.stem}.png", suffix=".png")
+    masks = root / f"{split}annot"
+    files, unread = list_pairs(images, lambda image: masks / f"{image.stem}.png", masks, suffix=".png")
     decode = partial(read_mask, labels=CAMVID_LABELS)
     return FilePairs(CAMVID_LABELS, files, decode, where=images, unread=unread, must_exist=must_exist)

@@ -71,10 +71,20 @@ def cityscapes(root: str | Path, split: str, *, must_exist: bool = True) -> File
     root = user_path(root)
     images = first_folder([root / "leftImg8bit" / split], f"the images of Cityscapes {split}")
 
+    masks = root / "gtFine" / split
+
     def mask_of(image: Path) -> Path:
         name = image.name.removesuffix("_leftImg8bit.png")
-        return root / "gtFine" / split / image.parent.name / f"{name}_gtFine_labelIds.png"
+        return masks / image.parent.name / f"{name}_gtFine_labelIds.png"
 
-    files, unread = list_pairs(images, mask_of, suffix=".png", ending="_leftImg8bit", folders=True)
+    files, unread = list_pairs(
+        images,
+        mask_of,
+        masks,
+        suffix=".png",
+        ending="_leftImg8bit",
+        mask_ending="_gtFine_labelIds",
+        folders=True,
+    )
     decode = partial(read_mask, labels=CITYSCAPES_LABELS, table=label_id_table())
     return FilePairs(CITYSCAPES_LABELS, files, decode, where=images, unread=unread, must_exist=must_exist)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreg.data.labels import IGNORE_INDEX, Labels
-from selfreg.data.listing import list_files, warn_of
+from selfreg.data.listing import list_files, walk, warn_of
 from selfreg.data.reading import read_image, read_image_of_mask
 from selfreg.data.source import Files, Pair, UnreadFile
 from selfreg.files import leads_out as leads_out
@@ -118,15 +118,24 @@ def read_list(path: Path) -> list[str]:
 
 
 def list_pairs(
-    images: Path, mask_of: Callable[[Path], Path], *, suffix: str, ending: str = "", folders: bool = False
+    images: Path,
+    mask_of: Callable[[Path], Path],
+    masks: Path,
+    *,
+    suffix: str,
+    ending: str = "",
+    mask_ending: str = "",
+    folders: bool = False,
 ) -> tuple[dict[str, Files], list[UnreadFile]]:
-    """List the images of a folder, each with its mask, and the files that are not read.
+    """List the images of a folder, each with its mask, and the files and masks that are not read.
 
     Args:
         images: The folder.
         mask_of: Image to the path of its mask.
+        masks: The folder of the masks.
         suffix: File type of the images, in lower case.
         ending: What the names of images end with before the file type; it is no part of the id.
+        mask_ending: What the names of masks end with before the file type.
         folders: Whether images are in subfolders, whose names are not part of the id.
 
     Returns:
@@ -146,6 +155,10 @@ def list_pairs(
         if image_id in files:
             raise ValueError(f"{path}: shares its id with {files[image_id].image}: rename one of them")
         files[image_id] = Files(path, mask_of(path))
+    with_image = {pair.mask for pair in files.values()}
+    for path in sorted(walk(masks)):
+        if path not in with_image and path.suffix.lower() == ".png" and path.stem.endswith(mask_ending):
+            unread.append(UnreadFile(path, "a mask without an image"))
     return files, unread
 
 

@@ -86,7 +86,9 @@ def _read(home: Path, label_file: LabelFile) -> Export:
     for image in find_images(home):
         place = image.relative_to(home)
         if place.parts[0] not in (_MASK_FOLDER, "SegmentationObject"):
-            images.setdefault(without_parts(place, "jpegimages", "images").with_suffix("").as_posix(), image)
+            name = without_parts(place, "jpegimages", "images").with_suffix("").as_posix()
+            if images.setdefault(name, image) != image:
+                raise ValueError(f"{image}: has the name of {images[name]}, and the mask fits one image: rename one")
     splits = _listed_splits(home)
     reader = MaskReader(label_file)
     found, missing = [], []
