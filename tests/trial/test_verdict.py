@@ -42,7 +42,7 @@ def test_a_gain_is_said_with_its_numbers() -> None:
     assert "3 pairs of trainings" in found.sentence
     assert "small objects and thin parts missed: better (-4.0 points" in found.where
     assert "pole +4.0" in found.where
-    assert found.cost.startswith("Cost: training takes 1.08 times as long, nothing at inference")
+    assert found.cost.startswith("Cost: training took 1.08 times as long on this machine, nothing at inference")
     assert "selfreg predict runs/try-camvid/best photo.jpg" in found.advice
     assert found.better == "full"
 

@@ -61,7 +61,7 @@ def find_data(target: Path | None, folder: Path) -> Place:
     imported = folder / "data"
     if imported.is_dir():
         return Place("folder", imported.resolve(), {})
-    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("importing", total=None)
         found = import_export(
             target,
@@ -142,6 +142,12 @@ def inspect_data(place: Place, folder: Path, seed: int) -> DataFacts:
     )
 
 
+def _progress() -> Progress:
+    """A progress bar on the standard error, if that is a terminal."""
+    console = PlainConsole(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
 def _check(place: Place) -> tuple[DataReport, str, str]:
     splits = find_splits(place.kind, place.root)
     train = next((split for split in splits if split.startswith("train")), None)
@@ -156,7 +162,7 @@ def _check(place: Place) -> tuple[DataReport, str, str]:
     if place.kind == "scenes":
         # scenes are alike, so a few tell enough
         options |= {"length": _SCENES_LOOKED_AT, "evaluation_length": _SCENES_LOOKED_AT // 4}
-    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("checking the data", total=None)
         report = check_data(
             place.kind,

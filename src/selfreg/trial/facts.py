@@ -116,7 +116,7 @@ class Cost:
 
     def ending(self, facts: DataFacts, short_side: int) -> float:
         """Estimated seconds after the last training: the better network is evaluated, two runs are drawn."""
-        return facts.num_val * (self.predict(short_side) + 3 * self.score)
+        return self.prepare + facts.num_val * (2 * self.predict(short_side) + 4 * self.score)
 
     def _at(self, short_side: int, seconds: list[float]) -> float:
         """A constant and a part in proportion to the pixels, through the measured sizes; it grows with the size."""

@@ -153,7 +153,8 @@ def difference_of(trainings: Trainings, progress: Progress, confidence: float) -
 def _look(trainings: Trainings, progress: Progress, *, planned: int, tell: Callable[[str], None]) -> None:
     pairs = progress.pairs
     if pairs < min(FIRST_LOOK, planned) or pairs < 2:
-        tell(f"pair {pairs} of about {planned} is finished; the first look is after pair {min(FIRST_LOOK, planned)}")
+        later = f"the first look is after pair {min(FIRST_LOOK, planned)}" if planned > 1 else "no other one fits"
+        tell(f"pair {pairs} of about {planned} is finished; {later}")
         return
     allowed = Plan(progress.first, progress.spent_before).allowed(pairs, planned)
     level = error_of_look(progress.levels, pairs, allowed)

@@ -133,7 +133,7 @@ def _class_gains(result: StudyResult) -> list[tuple[float, str]]:
 def _cost(result: StudyResult) -> str:
     base, full = result.arms
     ratio = result.relative_cost(full)
-    time = f"training takes {ratio:.2f} times as long" if ratio else "the training time was not measured"
+    time = f"training took {ratio:.2f} times as long on this machine" if ratio else "the training time was not measured"
     found = _difference(result, "hallucinated_components")
     invented = ""
     if found is not None:
