@@ -45,8 +45,8 @@ class PyramidNetwork(nn.Module):
                     backbone, pretrained=pretrained, features_only=True, out_indices=indices, **options
                 )
         except (AssertionError, RuntimeError) as error:
-            if "not implemented" not in str(error).lower() and "features_only" not in str(error):
-                raise
+            # raises again where it is not the feature maps that fail
+            timm.create_model(backbone, pretrained=pretrained, **options)
             raise ValueError(f"timm gives no feature maps of {backbone}; choose another backbone") from error
         self.channels_last = str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC")
         channels: list[int] = self.backbone.feature_info.channels()
