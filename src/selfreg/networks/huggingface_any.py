@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from selfreg.input_files import CONFIGURATION_LIMIT, WEIGHTS_LIMIT, check_file, read_text
+from selfreg.input_files import CONFIGURATION_LIMIT, WEIGHTS_LIMIT, check_file, read_text, user_path
 from selfreg.messages import one_line
 from selfreg.networks.options import check_options, check_timm_name, without_hub
 
@@ -185,7 +185,7 @@ def _find_text(name: str, file_name: str) -> str | None:
 
 
 def _folder(name: str) -> Path | None:
-    path = Path(name).expanduser()
+    path = user_path(name)
     return path if path.is_dir() else None
 
 

@@ -12,6 +12,7 @@ from selfreg.checking.report import print_report
 from selfreg.data.kinds import find_splits, guess_kind
 from selfreg.importing import import_export
 from selfreg.importing.formats import recognise
+from selfreg.input_files import user_path
 from selfreg.terminal import PlainConsole
 from selfreg.training.survey import balanced_weights
 from selfreg.trial.facts import DataFacts
@@ -53,7 +54,7 @@ def find_data(target: Path | None, folder: Path) -> Place:
     """
     if target is None:
         return Place("scenes", None, SCENES)
-    target = target.expanduser()
+    target = user_path(target)
     exported = _format_of(target)
     if exported is None:
         # names what was looked for and found, if it is no data set either

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from selfreg.config import dump_config, load_config
 from selfreg.files import locked, read_json, write_json, write_text
+from selfreg.input_files import user_path
 from selfreg.messages import one_line, say
 from selfreg.study.study import open_evaluated_split
 from selfreg.trial.budget import Budget, budget_text, parse_budget
@@ -87,9 +88,9 @@ def run_try(target: Path | None, folder: Path, *, budget: str, network: str | No
         ValueError: If the data have errors, the budget is too short, or the folder holds another try.
     """
     seconds = parse_budget(budget)
-    if target is not None and not target.expanduser().exists():
+    if target is not None and not user_path(target).exists():
         raise ValueError(f"{target}: no such folder; give the folder of a data set or of an unpacked export")
-    data = None if target is None else str(target.expanduser().resolve())
+    data = None if target is None else str(user_path(target).resolve())
     question: dict[str, Any] = {"data": data, "network": network, "seed": seed}
     with locked(folder, "trying"):
         state = _State(folder / "try.json", question)
@@ -182,5 +183,5 @@ def default_folder(target: Path | None) -> Path:
     name = "scenes"
     if target is not None:
         with suppress(OSError):
-            name = target.expanduser().resolve().name
+            name = user_path(target).resolve().name
     return Path("runs") / f"try-{name}"
