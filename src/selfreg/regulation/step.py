@@ -80,9 +80,10 @@ class Step:
         exits, own = self.maps[: self.last], self._own_segmentation()
         if self.at_label_resolution or not exits:
             return torch.stack([*(self._at_labels(class_map) for class_map in exits), own])
-        sums = {size: self._cell_segmentation(size) for size in dict.fromkeys(grid(class_map) for class_map in exits)}
-        total = torch.stack([sums[grid(class_map)][index] for index, class_map in enumerate(exits)])
-        return torch.cat([total / self._valid_pixels(weighted=True), own[None]])
+        pixels = self._valid_pixels(weighted=True)
+        grids = dict.fromkeys(grid(class_map) for class_map in exits)
+        means = {size: self._cell_segmentation(size, pixels) for size in grids}
+        return torch.stack([*(means[grid(class_map)][index] for index, class_map in enumerate(exits)), own])
 
     def classification(self) -> Tensor:
         """Classification term (weight a): every exit's image logits against the tags, or the classes in the labels."""
@@ -140,12 +141,13 @@ class Step:
             confidence=self.confidence,
         )
 
-    def _cell_segmentation(self, size: Size) -> dict[int, Tensor]:
+    def _cell_segmentation(self, size: Size, pixels: Tensor) -> dict[int, Tensor]:
         if self.class_weights is None:
             cross_entropy = self._cell_cross_entropy(size, 1.0)
         else:
             cross_entropy = losses.cell_cross_entropy(self.exits.on_grid(size), self.cells.weighted_counts(size))
-        return dict(zip(self.exits.exits[size], cross_entropy.sum(dim=(1, 2, 3)).unbind(), strict=True))
+        mean = cross_entropy.sum(dim=(1, 2, 3)) / pixels
+        return dict(zip(self.exits.exits[size], mean.unbind(), strict=True))
 
     def _distilled(self, teacher: int, students: Sequence[int]) -> Tensor:
         """Divergence from one teacher to each student, mean over valid pixels."""
