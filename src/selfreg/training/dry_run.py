@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfreg.config import Config
 from selfreg.regulation import MultiExit, Taps
-from selfreg.training.optimiser import make_optimizer, parameter_groups
+from selfreg.training.optimiser import make_optimizer
 from selfreg.training.preparation import prepare
 from selfreg.training.progress import Announce, announce_on_stdout, in_words
 from selfreg.training.task import SegmentationTask
@@ -146,20 +146,14 @@ class _Measured:
 
 def _measure(task: SegmentationTask, crops: dict[str, Tensor], config: Config) -> _Measured:
     training = config.training
-    exits = [parameter for name, parameter in task.named_parameters() if ".exits." in f".{name}"]
-    optimizer = make_optimizer(parameter_groups(task.network, exits, training), training)
+    optimizer = make_optimizer(task.model, training)
     task.train()
     device = next(task.parameters()).device
 
     def step(images: int) -> tuple[float, float, dict[str, float]]:
         batch = {key: value[:images].to(device) for key, value in crops.items()}
         clock = time.perf_counter()
-        optimizer.zero_grad()
-        loss, raw = task.loss_of(batch, progress=0.0)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        # reading the loss waits for a GPU
-        value = float(loss.detach())
+        value, raw = take_step(task, optimizer, batch)
         return time.perf_counter() - clock, value, {name: float(term.detach()) for name, term in raw.items()}
 
     before = _peak(device)
@@ -174,6 +168,32 @@ def _measure(task: SegmentationTask, crops: dict[str, Tensor], config: Config) -
         found.append(step(images))
     _, loss, terms = found[-1]
     return _Measured(images, _peak(device) - before, min(seconds for seconds, _, _ in found), loss, terms)
+
+
+def take_step(
+    task: SegmentationTask,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    autocast: torch.dtype | None = None,
+) -> tuple[float, dict[str, Tensor]]:
+    """Take a training step at the end of the warm-up, and wait for it.
+
+    Args:
+        task: In training mode.
+        optimizer: Of `make_optimizer`.
+        batch: On the device of the task.
+        autocast: Type of mixed precision; None for none.
+
+    Returns:
+        The total loss and its raw terms.
+    """
+    optimizer.zero_grad()
+    with torch.autocast(batch["image"].device.type, autocast, enabled=autocast is not None):
+        loss, raw = task.loss_of(batch, progress=1.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    # reading the loss waits for a GPU
+    return float(loss.detach()), raw
 
 
 def _peak(device: torch.device) -> int:

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from selfreg.config import TrainingConfig
+from selfreg.regulation import MultiExit
 
 # where the libraries of this field keep the pretrained part of a network
 _BACKBONE_NAMES = ("encoder", "backbone", "model.encoder", "segformer", "dpt", "pixel_level_module")
@@ -55,8 +56,17 @@ def parameter_groups(
     return groups
 
 
-def make_optimizer(groups: list[dict[str, object]], config: TrainingConfig) -> Optimizer:
-    """AdamW, or SGD with momentum."""
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
+    """AdamW, or SGD with momentum, for the groups of `parameter_groups`.
+
+    Args:
+        model: A plain network, or a `MultiExit`, whose parameters beside those of its network are those of the exits.
+        config: Optimizer, learning rates and weight decay.
+    """
+    network = model.network if isinstance(model, MultiExit) else model
+    known = {id(parameter) for parameter in network.parameters()}
+    exits = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    groups = parameter_groups(network, exits, config)
     if config.optimizer == "sgd":
         return SGD(groups, lr=config.learning_rate, momentum=config.momentum)
     return AdamW(groups, lr=config.learning_rate)

@@ -25,7 +25,7 @@ from selfreg.regulation import (
 from selfreg.regulation.losses import mean_over_processes
 from selfreg.training.freezing import freeze
 from selfreg.training.losses import own_loss_of, plain_loss, refuse_loss_options
-from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
+from selfreg.training.optimiser import make_optimizer, poly_schedule
 from selfreg.training.unread_loss import UnreadLoss, broken_loss
 from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
 
@@ -288,9 +288,7 @@ class SegmentationTask(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimiser and per-step schedule."""
         training = self.config.training
-        known = {id(parameter) for parameter in self.network.parameters()}
-        exits = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
-        optimizer = make_optimizer(parameter_groups(self.network, exits, training), training)
+        optimizer = make_optimizer(self.model, training)
         schedule = poly_schedule(self.total_steps, training.poly_power, training.linear_warm_up_steps)
         return {
             "optimizer": optimizer,

@@ -14,9 +14,10 @@ from selfreg.evaluation import evaluate_image
 from selfreg.inference import Predictor
 from selfreg.networks.pretrained import LITE0_NETWORK, LITE0_PACKAGE
 from selfreg.opening import open_split
+from selfreg.training.dry_run import take_step
 from selfreg.training.loaders import training_loader
 from selfreg.training.network_check import build_checked
-from selfreg.training.optimiser import make_optimizer, parameter_groups
+from selfreg.training.optimiser import make_optimizer
 from selfreg.training.preparation import Preparation, prepare
 from selfreg.training.task import SegmentationTask
 from selfreg.trial.facts import Cost, DataFacts, Device, NetworkChoice, Times
@@ -126,18 +127,13 @@ def _step_seconds(config: Config, prepared: Preparation, arm: Arm) -> float:
         config.model_copy(update={"method": method}), prepared.network, prepared.info.num_classes, total_steps=1
     ).to(device)
     task.train()
-    exits = [parameter for name, parameter in task.named_parameters() if ".exits." in f".{name}"]
-    optimizer = make_optimizer(parameter_groups(task.network, exits, config.training), config.training)
-    precision = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    optimizer = make_optimizer(task.model, config.training)
+    half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    precision = half if device.type == "cuda" else None
     seconds, clock = list[float](), time.perf_counter()
     for number, batch in enumerate(prepared.loader):
         tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
-        with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
-            loss, _ = task.loss_of(tensors, progress=1.0)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        float(loss.detach())
+        take_step(task, optimizer, tensors, precision)
         seconds.append(time.perf_counter() - clock)
         clock = time.perf_counter()
         if number == _TIMED_STEPS:

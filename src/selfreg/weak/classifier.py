@@ -14,9 +14,8 @@ from selfreg.config import Config, TrainingConfig
 from selfreg.data import SeededSampler, TrainingSet
 from selfreg.files import whole_file, write_json
 from selfreg.networks import preprocessing
-from selfreg.regulation import MultiExit
 from selfreg.terminal import PlainConsole
-from selfreg.training.optimiser import make_optimizer, parameter_groups, poly_schedule
+from selfreg.training.optimiser import make_optimizer, poly_schedule
 from selfreg.weak.classifier_network import build_classifier, class_maps, show_exits, tag_loss
 from selfreg.weak.stages import Stage, restored
 from selfreg.weak.tagged import ForegroundTags, TaggedImages
@@ -108,16 +107,13 @@ def _loader(config: Config, tagged: TaggedImages) -> tuple[DataLoader[dict[str, 
 
 def _optimizer(config: Config, classifier: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
     options = config.classifier
-    network = classifier.network if isinstance(classifier, MultiExit) else classifier
-    known = {id(parameter) for parameter in network.parameters()}
-    exits = [parameter for parameter in classifier.parameters() if id(parameter) not in known]
     training = TrainingConfig(
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
         head_learning_rate_factor=options.head_learning_rate_factor,
         weight_decay=options.weight_decay,
     )
-    optimizer = make_optimizer(parameter_groups(network, exits, training), training)
+    optimizer = make_optimizer(classifier, training)
     return optimizer, LambdaLR(optimizer, poly_schedule(steps, training.poly_power, 0))
 
 
