@@ -1,4 +1,4 @@
-"""Opening what a configuration names: splits of data, the network, input statistics."""
+"""Opening what a configuration names: splits of data, the network, input statistics, the device."""
 
 from typing import Any
 
@@ -86,3 +86,9 @@ def build_from_config(config: Config, num_classes: int, *, pretrained: bool = Tr
         **config.network.options,
     )
     return network if config.data.bands == 3 else adapt_input(network, config.data.bands)
+
+
+def device_of(config: Config) -> torch.device:
+    """The device of a process that computes alone: a GPU if there is one and `training.accelerator` allows it."""
+    on_gpu = config.training.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selfreg.config import Config
+from selfreg.opening import device_of
 from selfreg.regulation import MultiExit, Taps
 from selfreg.training.optimiser import make_optimizer
 from selfreg.training.preparation import prepare
@@ -108,8 +109,7 @@ def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = an
     )
     task.set_class_weights(prepared.class_weights)
     training = config.training
-    on_gpu = torch.cuda.is_available() and training.accelerator != "cpu"
-    task = task.to("cuda" if on_gpu else "cpu")
+    task = task.to(device_of(config))
     crops = {key: value for key, value in next(iter(prepared.loader)).items() if "pixels" not in key}
     measured = _measure(task, crops, config)
     inner = {id(parameter) for parameter in task.network.parameters()}

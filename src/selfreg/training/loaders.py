@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from selfreg.config import Config
 from selfreg.data import IGNORE_INDEX, EvaluationSet, SeededSampler, Source, TrainingSet
 from selfreg.data.augmentation import Augmentation
+from selfreg.opening import device_of
 from selfreg.run_info import RunInfo
 
 
@@ -111,7 +112,7 @@ def validation_loader(
     # in their own size: `data.short_side` is applied where they are predicted
     images = EvaluationSet(source, info.mean, info.std)
     share = Subset(images, range(rank, len(images), world_size))
-    together = max(1, config.training.batch_size // world_size) if _on_gpu(config) else 1
+    together = max(1, config.training.batch_size // world_size) if device_of(config).type == "cuda" else 1
     collate = partial(batches_of_one_size, most_pixels=together * math.prod(config.data.crop_size))
     return DataLoader(share, batch_size=together, collate_fn=collate, **_feeding(config))
 
@@ -129,11 +130,7 @@ def batches_of_one_size(samples: Sequence[dict[str, Any]], most_pixels: int) -> 
     return [default_collate(batch) for batch in batches]
 
 
-def _on_gpu(config: Config) -> bool:
-    return config.training.accelerator != "cpu" and torch.cuda.is_available()
-
-
 def _feeding(config: Config) -> dict[str, Any]:
     """Workers that outlive an epoch, and pinned memory, from which Lightning copies to a GPU without waiting."""
     workers = config.training.workers
-    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": _on_gpu(config)}
+    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device_of(config).type == "cuda"}

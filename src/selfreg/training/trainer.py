@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 
 from selfreg.config import Config
 from selfreg.messages import one_line
+from selfreg.opening import device_of
 from selfreg.run import Run
 from selfreg.training.averaging import AveragedWeights
 from selfreg.training.checkpoints import Checkpoints
@@ -58,7 +59,7 @@ def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: 
             whose package is missing.
     """
     training = config.training
-    loggers, precision = make_loggers(config, run), _precision(training.precision, training.accelerator)
+    loggers, precision = make_loggers(config, run), _precision(config)
     try:
         trainer = L.Trainer(
             accelerator=training.accelerator,
@@ -99,8 +100,8 @@ def _callbacks(config: Config, run: Run, announce: Announce, progress_bar: bool)
     return callbacks
 
 
-def _precision(name: str, accelerator: str) -> Any:
-    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+def _precision(config: Config) -> Any:
+    name, on_cpu = config.training.precision, device_of(config).type == "cpu"
     if name == "16-mixed" and on_cpu:
         raise ValueError("training.precision 16-mixed needs a GPU; use bf16-mixed or 32 on a CPU")
     if name != "auto":

@@ -13,6 +13,7 @@ from torch import nn
 from selfreg.config import Config, dump_config
 from selfreg.config.weak import AffinityOptions
 from selfreg.files import locked, write_json, write_text
+from selfreg.opening import device_of
 from selfreg.terminal import PlainConsole
 from selfreg.weak.affinity import affinity_refinement
 from selfreg.weak.cam import write_activation_maps
@@ -96,7 +97,7 @@ def make_pseudo_masks(config: Config, folder: Path, *, sweep: bool = False) -> P
 
 def _run_stages(config: Config, tagged: TaggedImages, folder: Path) -> tuple[ReadScores, list[_Level]]:
     """Run the stages that are missing; return a reader of the activation maps, and the scores after each stage."""
-    device = _device(config)
+    device = device_of(config)
     statistics = input_statistics(config)
     classifier = make_stage(
         folder, "classifier", data_key(tagged), config.seed, config.classifier.model_dump(mode="json"), statistics
@@ -164,10 +165,6 @@ def _scored(
 
 def _mask_of(read: ReadScores) -> MaskOf:
     return lambda index: class_map(read(index))
-
-
-def _device(config: Config) -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() and config.training.accelerator != "cpu" else "cpu")
 
 
 def print_result(result: PseudoResult, console: PlainConsole | None = None) -> None:
