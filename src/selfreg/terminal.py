@@ -5,12 +5,13 @@ Names of classes, files and splits come from other people's data. Rich would obe
 `selfreg.messages`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.text import Text
 
 from selfreg.messages import printable
@@ -40,3 +41,19 @@ def progress_over(items: Iterable[Item], description: str, *, total: int | None 
     shown = escape(printable(description))
     hidden = not console.is_terminal
     return track(items, shown, total=total, console=console, transient=True, disable=hidden)
+
+
+@contextmanager
+def counted_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar as `progress_over` does, for work that counts itself.
+
+    Args:
+        description: What is being done.
+
+    Yields:
+        A function that takes (items done, total number of items).
+    """
+    console = PlainConsole(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress
 from rich.table import Table
 
 from selfreg.checking.checks import check_data
@@ -18,7 +17,7 @@ from selfreg.data.kinds import guess_kind
 from selfreg.files import write_json
 from selfreg.opening import source_options
 from selfreg.report.data_page import DataPage, Remark, Sample, write_data_page
-from selfreg.terminal import PlainConsole
+from selfreg.terminal import PlainConsole, counted_progress
 
 _SHOWN_GROUPS = 20
 
@@ -42,15 +41,8 @@ def check(
         splits = splits or list(dict.fromkeys((data.train_split, data.val_split)))
     else:
         data = _data_of_folder(target, kind, overrides)
-    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=None)
-        return check_data(
-            data.kind,
-            data.root,
-            splits,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-            **source_options(data),
-        )
+    with counted_progress("reading") as progress:
+        return check_data(data.kind, data.root, splits, progress=progress, **source_options(data))
 
 
 _READ_OF_FOLDERS = tuple(f"data.{key}" for key in ("options", "bands", "range", "shown_bands"))

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from rich.progress import Progress
-
 from selfreg.checking.findings import DataReport
 from selfreg.checking.report import check, print_report
 from selfreg.importing.items import Unlabelled
 from selfreg.importing.writing import Imported, import_export
 from selfreg.messages import say
-from selfreg.terminal import PlainConsole
+from selfreg.terminal import counted_progress
 
 
 def import_and_check(
@@ -22,8 +20,7 @@ def import_and_check(
     unlabelled: Unlabelled | None = None,
 ) -> tuple[Imported, DataReport]:
     """Import an export and check the new data set; see `import_export`."""
-    with Progress(console=PlainConsole(stderr=True), transient=True) as progress:
-        task = progress.add_task("importing", total=None)
+    with counted_progress("importing") as progress:
         imported = import_export(
             source,
             out,
@@ -31,7 +28,7 @@ def import_and_check(
             val=val,
             seed=seed,
             unlabelled=unlabelled,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=progress,
         )
     return imported, check(out, kind="folder")
 

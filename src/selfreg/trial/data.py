@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from selfreg.checking import DataReport, check_data
 from selfreg.checking.report import print_report
@@ -13,7 +12,7 @@ from selfreg.data.kinds import find_splits, guess_kind
 from selfreg.importing import import_export
 from selfreg.importing.formats import recognise
 from selfreg.input_files import user_path
-from selfreg.terminal import PlainConsole
+from selfreg.terminal import PlainConsole, counted_progress
 from selfreg.training.survey import balanced_weights
 from selfreg.trial.facts import DataFacts
 
@@ -62,14 +61,8 @@ def find_data(target: Path | None, folder: Path) -> Place:
     imported = folder / "data"
     if imported.is_dir():
         return Place("folder", imported.resolve(), {})
-    with _progress() as progress:
-        task = progress.add_task("importing", total=None)
-        found = import_export(
-            target,
-            imported,
-            format_name=exported,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    with counted_progress("importing") as progress:
+        found = import_export(target, imported, format_name=exported, progress=progress)
     counts = ", ".join(f"{count} in {split}" for split, count in found.counts.items())
     return Place("folder", imported.resolve(), {}, (f"imported from {found.format}: {counts}", *found.notes))
 
@@ -143,12 +136,6 @@ def inspect_data(place: Place, folder: Path, seed: int) -> DataFacts:
     )
 
 
-def _progress() -> Progress:
-    """A progress bar on the standard error, if that is a terminal."""
-    console = PlainConsole(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
-
-
 def _check(place: Place) -> tuple[DataReport, str, str]:
     splits = find_splits(place.kind, place.root)
     train = next((split for split in splits if split.startswith("train")), None)
@@ -163,14 +150,6 @@ def _check(place: Place) -> tuple[DataReport, str, str]:
     if place.kind == "scenes":
         # scenes are alike, so a few tell enough
         options |= {"length": _SCENES_LOOKED_AT, "evaluation_length": _SCENES_LOOKED_AT // 4}
-    with _progress() as progress:
-        task = progress.add_task("checking the data", total=None)
-        report = check_data(
-            place.kind,
-            place.root,
-            [train, val],
-            at_most=READ_AT_MOST,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-            **options,
-        )
+    with counted_progress("checking the data") as progress:
+        report = check_data(place.kind, place.root, [train, val], at_most=READ_AT_MOST, progress=progress, **options)
     return report, train, val
