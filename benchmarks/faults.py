@@ -40,7 +40,7 @@ import selfreg.study.study
 import selfreg.training.fit
 import selfreg.weak.pipeline  # noqa: F401
 from selfreg.cli import main as main_of_selfreg
-from tagged_photographs import write_tagged_photographs
+from tagged_photographs import SECTIONS, write_tagged_photographs
 
 CONFIG: dict[str, Any] = {
     "seed": 3,
@@ -59,17 +59,9 @@ CONFIG: dict[str, Any] = {
 # the same for image-level tags: six photographs, each with a patch of one colour
 WEAK: dict[str, Any] = {
     **CONFIG,
+    **SECTIONS,
     "data": {"kind": "folder", "crop_size": [64, 64]},
-    "classifier": {
-        "backbone": "test_resnet",
-        "crop_size": [64, 64],
-        "epochs": 3,
-        "batch_size": 2,
-        "optimizer": "adamw",
-        "learning_rate": 3e-3,
-    },
-    "cam": {"scales": [1.0]},
-    "refinement": [{"name": "pamr", "options": {"iterations": 2, "dilations": [1, 2]}}],
+    "classifier": {**SECTIONS["classifier"], "epochs": 3},
 }
 
 # CONFIG, WEAK, RUN (a trained run) and PHOTOS are made beforehand; a command may write into OUT alone. {OUT} stands for

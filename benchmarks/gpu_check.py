@@ -33,7 +33,7 @@ from PIL import Image
 
 from selfreg.cli import main as main_of_selfreg
 from selfreg.run import Run
-from tagged_photographs import write_tagged_photographs
+from tagged_photographs import SECTIONS, write_tagged_photographs
 
 LOSS_TOLERANCE = 0.01
 """Relative difference of losses: convolutions on a GPU round to TF32."""
@@ -59,16 +59,7 @@ def configuration(*, tiny: bool) -> dict[str, Any]:
             "pretrained": False,
         },
         "training": {"epochs": 2, "batch_size": 4, "workers": 0 if tiny else 4, "learning_rate": 1e-3},
-        "classifier": {
-            "backbone": "test_resnet",
-            "crop_size": [64, 64],
-            "epochs": 2,
-            "batch_size": 2,
-            "optimizer": "adamw",
-            "learning_rate": 3e-3,
-        },
-        "cam": {"scales": [1.0]},
-        "refinement": [{"name": "pamr", "options": {"iterations": 2, "dilations": [1, 2]}}],
+        **SECTIONS,
     }
 
 
