@@ -217,7 +217,7 @@ def _patch_sizes(network: nn.Module) -> set[int]:
 
 
 def _describe(name: str, shape: tuple[int, ...], image_size: tuple[int, int], patches: set[int]) -> Tap | None:
-    """Read stride, channels and layout off an output's shape; None if it is no feature map of 2 to 32 strides."""
+    """Read stride, channels and layout off an output's shape; None if it is no feature map."""
     if 0 in shape:
         return None
     if len(shape) == 4:

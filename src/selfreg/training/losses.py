@@ -61,15 +61,12 @@ def plain_loss(
         class_weights: (K,) or None.
         confidence: (N, H, W) or None.
     """
-    weighted = {"class_weights": class_weights, "confidence": confidence}
+    weighted: dict[str, Any] = {"class_weights": class_weights, "confidence": confidence}
     of_network = result.network_loss if isinstance(result, ExitOutputs) else network_loss(result)
+    own = own_loss(main_output(result), labels, **weighted) if of_network is None else of_network
     if not isinstance(result, ExitOutputs):
-        return own_loss(main_output(result), labels, **weighted) if of_network is None else of_network
-    own = own_loss(result.class_maps[-1], labels, **weighted) if of_network is None else of_network
-    auxiliary = [
-        segmentation_loss(class_map, labels, class_weights=class_weights, confidence=confidence)
-        for class_map in result.class_maps[:-1]
-    ]
+        return own
+    auxiliary = [segmentation_loss(class_map, labels, **weighted) for class_map in result.class_maps[:-1]]
     # empty sums keep unused parameters in the graph, as DDP wants it
     unused = torch.stack([logits[:0].sum() for logits in result.image_logits]).sum()
     return own + AUXILIARY_WEIGHT * torch.stack(auxiliary).sum() + unused
