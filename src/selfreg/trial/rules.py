@@ -192,6 +192,8 @@ def describe_rules(facts: DataFacts, network: NetworkChoice, schedule: Schedule,
     own = min(facts.height, facts.width)
     small = f"{facts.small_share:.0%} of the objects are small"
     crop = " x ".join(map(str, crop_size(facts, schedule.short_side)))
+    chosen = "largest for which" if schedule.pairs >= AIMED_PAIRS else "smallest, and not even"
+    enough = f"at least {fewest}" if schedule.steps >= fewest else f"too short for a result, which takes {fewest}"
     rare = f"the largest balanced weight is {facts.largest_weight:.1f}"
     return (
         Rule(
@@ -204,11 +206,11 @@ def describe_rules(facts: DataFacts, network: NetworkChoice, schedule: Schedule,
             "input",
             f"short side {schedule.short_side} of {own} pixels",
             "derived",
-            f"the largest for which three pairs fit; {small}",
+            f"the {chosen} three pairs fit; {small}",
         ),
         Rule("crop", crop, "derived", f"{CROP_SHARE} of the input"),
-        Rule("length", f"{schedule.steps} steps", "derived", f"at least {fewest} for {facts.num_classes} classes"),
-        Rule("pairs", f"about {schedule.pairs}", "derived", "what is left of the budget; at least 2, at most 10"),
+        Rule("length", f"{schedule.steps} steps", "derived", f"{enough} for {facts.num_classes} classes"),
+        Rule("pairs", f"about {schedule.pairs}", "derived", "what fits into the budget; at most 10"),
         Rule(
             "base",
             "with or without class weights" if tries_class_weights(facts) else "without class weights",
