@@ -11,6 +11,7 @@ import typer
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
 from selfreg.messages import say
+from selfreg.trial.budget import DEFAULT_BUDGET, SCENES_BUDGET, parse_budget
 
 if TYPE_CHECKING:
     from selfreg.run import Run
@@ -23,7 +24,8 @@ def try_data(
         typer.Argument(help="Folder of a data set, or of a labelling tool's export (default: generated scenes)."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time for everything, e.g. 90s, 30m or 2h (default: 30m; scenes: 4m).")
+        str | None,
+        typer.Option(help=f"Time, e.g. 90s, 30m or 2h (default: {DEFAULT_BUDGET}; scenes: {SCENES_BUDGET})."),
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="Network, e.g. smp:DeepLabV3Plus/resnet50 (default: chosen by the device).")
@@ -32,14 +34,11 @@ def try_data(
     seed: Annotated[int, typer.Option(help="Seed of the first pair of trainings.")] = 0,
 ) -> None:
     """Find out within a time whether self-regulation helps on DATA; the same command continues."""
-    from selfreg.trial.budget import parse_budget
-
+    given = budget or (SCENES_BUDGET if data is None else DEFAULT_BUDGET)
     # typing errors are reported before heavy imports
-    parse_budget(budget or "30m")
-    from selfreg.demo import BUDGET
+    parse_budget(given)
     from selfreg.trial.trial import default_folder, run_try
 
-    given = budget or (BUDGET if data is None else "30m")
     run_try(data, out or default_folder(data), budget=given, network=network, seed=seed)
 
 
@@ -47,12 +46,12 @@ def try_data(
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the first pair of trainings.")] = 0,
-    budget: Annotated[str, typer.Option(help="Time for everything, e.g. 4m.")] = "4m",
+    budget: Annotated[str, typer.Option(help="Time for everything.")] = SCENES_BUDGET,
 ) -> None:
     """Run `selfreg try` on generated scenes."""
-    from selfreg.demo import run_demo
+    from selfreg.trial.trial import run_try
 
-    run_demo(out, seed=seed, budget=budget)
+    run_try(None, out, budget=budget, seed=seed)
 
 
 @app.command()

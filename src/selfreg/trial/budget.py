@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+DEFAULT_BUDGET, SCENES_BUDGET = "30m", "4m"
+"""Budget of a try by default, and of one on generated scenes: with what may come on top, it ends in five minutes."""
+
 TOLERANCE = 0.1
 """A try ends after at most this fraction more than its budget."""
 

@@ -43,7 +43,7 @@ def finish(
     """
     result = collect(trainings, progress)
     place = os.path.relpath(folder)
-    next_pair = max(progress.pair_seconds[-2:], default=float(content["expected_pair"]))
+    next_pair = progress.next_pair(float(content["expected_pair"]))
     verdict = reach_verdict(result, progress, name=content["name"], folder=place, next_pair=next_pair)
     write_json(folder / "study.json", result.to_json())
     keep_better(trainings, progress, folder / "best", verdict.better)

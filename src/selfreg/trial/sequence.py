@@ -64,6 +64,10 @@ class Progress:
         level = self.levels.get(self.pairs, 0.0)
         return 1 - level if level else 0.95
 
+    def next_pair(self, expected: float) -> float:
+        """Estimated seconds of the next pair: of the slower of the last two, `expected` before there is one."""
+        return max(self.pair_seconds[-2:], default=expected)
+
     def begin_budget(self) -> None:
         """Begin a new, larger budget: its looks share the error that is left."""
         self.first, self.spent_before = self.pairs, spent_error(self.levels)
@@ -103,7 +107,7 @@ def conduct(
     def fits() -> bool:
         """Whether the next pair, of which a part may be there, can be finished within the budget."""
         missing = sum(not trainings.finished(arm, progress.pairs) for arm in (progress.base, "full"))
-        return budget.left - reserve >= _next_pair(progress, expected_pair) * missing / 2
+        return budget.left - reserve >= progress.next_pair(expected_pair) * missing / 2
 
     while not progress.known and (progress.pairs == 0 or fits()):
         since = budget.spent
@@ -117,17 +121,13 @@ def conduct(
         if progress.pairs > 1 or len(candidates) == 1:
             progress.pair_seconds.append(budget.spent - since)
         keep(progress)
-        more = int((budget.left - reserve) / _next_pair(progress, expected_pair))
+        more = int((budget.left - reserve) / progress.next_pair(expected_pair))
         _look(trainings, progress, planned=min(MOST_PAIRS, progress.pairs + max(0, more)), tell=tell)
         keep(progress)
     if not progress.known and progress.pairs > 1:
         # no further look follows in this budget, so it may spend all of its error
         _look(trainings, progress, planned=progress.pairs, tell=tell)
         keep(progress)
-
-
-def _next_pair(progress: Progress, expected: float) -> float:
-    return max(progress.pair_seconds[-2:], default=expected)
 
 
 def _train_pair(trainings: Trainings, progress: Progress, candidates: tuple[str, ...]) -> None:

@@ -42,6 +42,7 @@ class _State:
 
     def __init__(self, path: Path, question: dict[str, Any]) -> None:
         self.path = path
+        self.question = question
         self.content: dict[str, Any] = read_json(path) if path.exists() else {"question": question}
         known = self.content.get("question", {})
         for key, value in question.items():
@@ -100,22 +101,13 @@ def run_try(target: Path | None, folder: Path, *, budget: str, network: str | No
             state.write(spent_seconds=round(clock.spent, 1), budget_seconds=seconds)
             say(f"[{clock.text} left] {line}")
 
-        return _answer(target, folder, state, clock, tell, network=network, seed=seed)
+        return _answer(target, folder, state, clock, tell)
 
 
-def _answer(
-    target: Path | None,
-    folder: Path,
-    state: _State,
-    budget: Budget,
-    tell: Callable[[str], None],
-    *,
-    network: str | None,
-    seed: int,
-) -> Verdict:
+def _answer(target: Path | None, folder: Path, state: _State, budget: Budget, tell: Callable[[str], None]) -> Verdict:
     config_path = folder / "try.yaml"
     if "schedule" not in state.content or not config_path.exists():
-        _configure(target, folder, state, budget, tell, network=network, seed=seed)
+        _configure(target, folder, state, budget, tell)
     else:
         tell(f"continuing the try in {folder}")
     content = state.content
@@ -142,23 +134,14 @@ def _answer(
     return verdict
 
 
-def _configure(
-    target: Path | None,
-    folder: Path,
-    state: _State,
-    budget: Budget,
-    tell: Callable[[str], None],
-    *,
-    network: str | None,
-    seed: int,
-) -> None:
+def _configure(target: Path | None, folder: Path, state: _State, budget: Budget, tell: Callable[[str], None]) -> None:
     """Look at the data and the device, decide, and write try.yaml."""
     place = find_data(target, folder)
     for note in place.notes:
         tell(note)
-    facts = inspect_data(place, folder, seed)
+    facts = inspect_data(place, folder, state.question["seed"])
     tell(f"{place.name}: {facts.num_train} training images, {facts.num_val} validation images")
-    chosen = choose_network(network, facts)
+    chosen = choose_network(state.question["network"], facts)
     cost, device = measure_cost(facts, chosen, find_device())
     schedule = choose_schedule(facts, chosen, cost, _SAFETY * budget.left)
     rules = describe_rules(facts, chosen, schedule, device)
