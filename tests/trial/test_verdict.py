@@ -9,6 +9,7 @@ from selfreg.config import parse_config
 from selfreg.evaluation import MEASURES
 from selfreg.evaluation.scores import Floats
 from selfreg.study.results import ArmResult, StudyResult
+from selfreg.study.tables import markdown, study_page
 from selfreg.trial.sequence import Finding, Progress
 from selfreg.trial.trainings import ARMS
 from selfreg.trial.verdict import Verdict, reach_verdict
@@ -20,7 +21,7 @@ def scores(miou: float, missed: float) -> dict[str, Floats]:
     return {key: np.full(4, value) for key, value in values.items()} | {"per_class_iou": by_class}
 
 
-def verdict(finding: Finding, gains: Mapping[int, float], base: str = "base") -> Verdict:
+def result_of(gains: Mapping[int, float], base: str = "base") -> StudyResult:
     arms = (
         ArmResult(ARMS[base], {seed: scores(0.5, 0.3) for seed in gains}, dict.fromkeys(gains, 100.0), {}),
         ArmResult(
@@ -30,9 +31,13 @@ def verdict(finding: Finding, gains: Mapping[int, float], base: str = "base") ->
             {},
         ),
     )
-    result = StudyResult(parse_config({}, "test"), 20, tuple(gains), arms, {}, ("sky", "pole"), confidence=0.97)
+    confidence = Progress(pairs=len(gains), levels={3: 0.03}).confidence
+    return StudyResult(parse_config({}, "test"), 20, tuple(gains), arms, {}, ("sky", "pole"), confidence=confidence)
+
+
+def verdict(finding: Finding, gains: Mapping[int, float], base: str = "base") -> Verdict:
     progress = Progress(base=base, pairs=len(gains), finding=finding)
-    return reach_verdict(result, progress, name="camvid", folder="runs/try-camvid", next_pair=100.0)
+    return reach_verdict(result_of(gains, base), progress, name="camvid", folder="runs/try-camvid", next_pair=100.0)
 
 
 def test_a_gain_is_said_with_its_numbers() -> None:
@@ -73,3 +78,18 @@ def test_one_pair_never_claims_anything(gain: float) -> None:
     found = verdict("cannot be told", {0: gain})
     assert "one pair of trainings cannot tell" in found.sentence
     assert "no difference" not in found.sentence
+    assert "small objects and thin parts missed: no difference can be shown" in found.where
+
+
+def test_nothing_is_marked_as_better_or_worse_on_the_page_and_in_the_tables_of_one_pair() -> None:
+    result = result_of({0: -0.1})
+    page = study_page(result, "selfreg try")
+    differences = [column[1] for measure in (*page.measures, *page.classes) for column in measure.differences.values()]
+    assert any(differences)
+    assert all(each is None or each.interval is None for each in differences)
+    entries = result.to_json()["differences"]["base"]["full"].values()
+    assert {each["verdict"] for each in entries} == {"not distinguishable"}
+    text = markdown(result, "selfreg try")
+    assert "| -10.0 |" in text
+    assert "interval" not in text.split("- full against base")[0]
+    assert "better" not in text.split("- full against base")[1]

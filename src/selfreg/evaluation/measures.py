@@ -6,7 +6,7 @@ To add a measure, add one entry to `MEASURES` and return it under the same key f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isnan
 from typing import Literal
 
 Verdict = Literal["better", "worse", "not distinguishable"]
@@ -84,7 +84,9 @@ class Difference:
 
     @property
     def interval_text(self) -> str:
-        """The interval, with enough decimals to show on which side of 0 each end lies."""
+        """The interval, with enough decimals to show on which side of 0 each end lies; empty if it is not known."""
+        if isnan(self.low) or isnan(self.high):
+            return ""
         return f"{self._signed(self.low)} to {self._signed(self.high)}"
 
     def _signed(self, value: float) -> str:

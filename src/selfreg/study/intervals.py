@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from selfreg.evaluation.scores import Floats
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of an arm and a control in one measure, in its unit: mean over `seeds`, and interval."""
+    """Difference of an arm and a control in one measure, in its unit: mean over `seeds`, and interval.
+
+    The ends of the interval are NaN if it is not known; such a difference is not distinguishable from zero.
+    """
 
     value: float
     low: float
@@ -28,7 +32,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    arm: Mapping[int, Floats], control: Mapping[int, Floats], *, confidence: float = 0.95
+    arm: Mapping[int, Floats], control: Mapping[int, Floats], *, confidence: float | None = 0.95
 ) -> PairedDifference | None:
     """Compute the difference of two arms in one measure.
 
@@ -54,7 +58,7 @@ def paired_difference(
     Args:
         arm: Output of `resampled_scores` by seed.
         control: The same for the control.
-        confidence: Confidence level in (0, 1).
+        confidence: Confidence level in (0, 1); None for no interval.
 
     Returns:
         None if the arms have no seed in common, or the measure is not defined for any of them.
@@ -66,6 +70,8 @@ def paired_difference(
         return None
     differences = np.stack([arm[each] - control[each] for each in seeds])
     value = float(differences[:, 0].mean())
+    if confidence is None:
+        return PairedDifference(value, nan, nan, seeds)
     resampled = differences[:, 1:].mean(0)
     if len(seeds) == 1:
         low, high = (float(end) for end in percentile_interval(resampled, confidence))

@@ -57,7 +57,7 @@ class StudyResult:
         arms: Results by arm.
         failures: The message of each failed run, by name.
         class_names: Names of the classes.
-        confidence: Confidence level of each interval.
+        confidence: Confidence level of each interval; None for differences without intervals.
         intervals: Description of the intervals, if they are not the fixed ones of `coverage_of`.
     """
 
@@ -67,7 +67,7 @@ class StudyResult:
     arms: tuple[ArmResult, ...]
     failures: Mapping[str, str]
     class_names: tuple[str, ...] = ()
-    confidence: float = 0.95
+    confidence: float | None = 0.95
     intervals: str = ""
 
     @cached_property

@@ -1,5 +1,6 @@
 """The results of a study as terminal and Markdown tables, as a page, and as sentences."""
 
+from math import isnan
 from statistics import median
 
 from selfreg.evaluation.measures import (
@@ -38,7 +39,8 @@ def make_tables(result: StudyResult) -> list[TextTable]:
             for measure in HEADLINES
         ]
         if by_arm:
-            tables.append(TextTable(f"difference to {control}, with 95 % interval", ("", *by_arm), rows))
+            interval = "" if result.confidence is None else ", with 95 % interval"
+            tables.append(TextTable(f"difference to {control}{interval}", ("", *by_arm), rows))
     return tables
 
 
@@ -161,7 +163,8 @@ def _scaled(measure: Measure, value: float | None) -> float | None:
 def _arm_difference(measure: Measure, entry: PairedDifference | None) -> ArmDifference | None:
     if entry is None:
         return None
-    return ArmDifference(measure.scaled(entry.value), (measure.scaled(entry.low), measure.scaled(entry.high)))
+    interval = (measure.scaled(entry.low), measure.scaled(entry.high))
+    return ArmDifference(measure.scaled(entry.value), None if isnan(entry.low) else interval)
 
 
 def _page_time(result: StudyResult) -> MeasureOfArms:

@@ -78,10 +78,10 @@ def collect(trainings: StudyTrainings, progress: Progress) -> StudyResult:
 
 def _intervals(progress: Progress) -> str:
     if not progress.levels:
-        return (
-            f"Fewer than {FIRST_LOOK} pairs: the interval of one pair covers the images alone and cannot show how "
-            "trainings differ."
-        )
+        few = f"Fewer than {FIRST_LOOK} pairs"
+        if progress.confidence is None:
+            return f"{few}: differences have no interval, since one pair cannot show how trainings differ."
+        return f"{few}: intervals of {progress.confidence:.0%}, Student's t over seeds and images, which are wide."
     looks = ", ".join(f"{1 - level:.1%} after {pairs}" for pairs, level in sorted(progress.levels.items()))
     return (
         "Intervals: paired, Student's t over seeds and images. The results were looked at after "

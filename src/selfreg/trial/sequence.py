@@ -59,8 +59,13 @@ class Progress:
         return self.finding != "cannot be told" or self.pairs >= MOST_PAIRS
 
     @property
-    def confidence(self) -> float:
-        """Confidence level of the interval at the last look; 0.95 if there was none."""
+    def confidence(self) -> float | None:
+        """Confidence level of the interval at the last look, 0.95 if there was none; None for one pair.
+
+        An interval of one pair would cover the images alone and call a difference of two trainings one of the arms.
+        """
+        if self.pairs < 2:
+            return None
         level = self.levels.get(self.pairs, 0.0)
         return 1 - level if level else 0.95
 
