@@ -11,6 +11,7 @@ from selfreg.inference.kept_maps import inputs_of, is_kept
 from selfreg.inference.predict import prediction_path
 from selfreg.inference.scoring import read_prediction
 from selfreg.report.content import Case
+from selfreg.report.study_page import StudyPictures
 from selfreg.run import Run
 from selfreg.seals import digest_of_array
 
@@ -41,6 +42,14 @@ class _Trained:
         if pixels is not None and not is_kept(prediction_path(folder, source.ids[index]), self.inputs, pixels):
             return None
         return read_prediction(folder, source.ids[index], source.labels, self.run.info().class_names)
+
+
+def pictures_of(
+    names: tuple[str, str], control: Mapping[int, Run], arm: Mapping[int, Run], source: Source
+) -> StudyPictures:
+    """The images on which two arms disagree (see `disagreements`), as the section of a page."""
+    cases = disagreements(control, arm, source)
+    return StudyPictures(names, cases, source.labels.class_names, source.labels.palette)
 
 
 def disagreements(

@@ -25,7 +25,7 @@ from selfreg.opening import open_split, open_training_split
 from selfreg.report.study_page import StudyPictures, subject_of, write_study_page
 from selfreg.run import Run
 from selfreg.study.arms import StudyArm, load_arm, parse_arms
-from selfreg.study.pictures import disagreements
+from selfreg.study.pictures import pictures_of
 from selfreg.study.planned import PlannedRun
 from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.runner import find_places, train_all
@@ -196,8 +196,7 @@ def _pictures(
     control, arm = (
         {run.seed: Run.open(run.folder, allow_code=True) for run in planned[each] if run in measured} for each in chosen
     )
-    cases = disagreements(control, arm, source)
-    return StudyPictures((chosen[0].name, chosen[1].name), cases, source.labels.class_names, source.labels.palette)
+    return pictures_of((chosen[0].name, chosen[1].name), control, arm, source)
 
 
 def _report(

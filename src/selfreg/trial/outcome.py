@@ -13,9 +13,10 @@ from selfreg.files import write_json, write_text
 from selfreg.inference.evaluate import evaluate_run
 from selfreg.messages import say
 from selfreg.report.pictures import contact_sheet
-from selfreg.report.study_page import write_study_page
+from selfreg.report.study_page import StudyPictures, write_study_page
 from selfreg.report.tables import print_table
 from selfreg.run import Run
+from selfreg.study.pictures import pictures_of
 from selfreg.study.results import StudyResult
 from selfreg.study.study import arm_result
 from selfreg.study.tables import make_tables, markdown, study_page
@@ -47,8 +48,8 @@ def finish(
     verdict = reach_verdict(result, progress, name=content["name"], folder=place, next_pair=next_pair)
     write_json(folder / "study.json", result.to_json())
     keep_better(trainings, progress, folder / "best", verdict.better)
-    _write_pages(result, verdict, folder, content)
     pictures = _write_pictures(trainings, progress, folder)
+    _write_pages(result, verdict, folder, content, _disagreements(trainings, progress))
     console = PlainConsole()
     for table in make_tables(result):
         print_table(table, console)
@@ -84,10 +85,10 @@ def _intervals(progress: Progress) -> str:
         return f"{few}: intervals of {progress.confidence:.0%}, Student's t over seeds and images, which are wide."
     looks = ", ".join(f"{1 - level:.1%} after {pairs}" for pairs, level in sorted(progress.levels.items()))
     return (
-        "Intervals: paired, Student's t over seeds and images. The results were looked at after "
-        f"{len(progress.levels)} pairs, so each interval is wider than a 95 % one ({looks} pairs): all intervals of "
-        "mIoU together hold with 95 %. The verdict is about mIoU alone. The intervals of the other measures have the "
-        "same width but are not corrected for their number."
+        f"Intervals: paired, Student's t over seeds and images, {looks} pairs: wider than 95 %, since results that are "
+        "looked at repeatedly have several opportunities to mislead; those of mIoU together hold with 95 %. The "
+        "verdict is about mIoU alone. The intervals of the other measures have the same width but are not corrected "
+        "for their number."
     )
 
 
@@ -105,16 +106,31 @@ def keep_better(trainings: StudyTrainings, progress: Progress, folder: Path, arm
     evaluate_run(folder, allow_code=True)
 
 
-def _write_pages(result: StudyResult, verdict: Verdict, folder: Path, content: dict[str, Any]) -> None:
+def _disagreements(trainings: StudyTrainings, progress: Progress) -> StudyPictures:
+    base, full = (
+        {seed: Run.open(trainings.run(name, seed).folder, allow_code=True) for seed in range(progress.pairs)}
+        for name in (progress.base, FULL)
+    )
+    return pictures_of((progress.base, FULL), base, full, trainings.source)
+
+
+def _write_pages(
+    result: StudyResult, verdict: Verdict, folder: Path, content: dict[str, Any], pictures: StudyPictures
+) -> None:
     command = _command(content, folder)
     base, full = (arm.arm.name for arm in result.arms)
     rules = [f"{rule['option']}: {rule['value']} ({rule['kind']}: {rule['reason']})" for rule in content["rules"]]
-    page = study_page(result, command)
+    page = study_page(result, command, pictures)
     page = replace(
         page,
         title=f"Does self-regulation help on {content['name']}?",
         verdicts={base: {full: verdict.sentence}},
-        notes=[*verdict.paragraphs, *page.notes, f"How the try configured itself: {'; '.join(rules)}."],
+        notes=[
+            *verdict.paragraphs,
+            *page.notes,
+            "Every kind of case, of the first pair of trainings: pictures.html beside this page.",
+            f"How the try configured itself: {'; '.join(rules)}.",
+        ],
         commands=[command, f"selfreg predict {os.path.relpath(folder)}/best photo.jpg -o masks/"],
     )
     write_study_page(page, folder / "index.html")
