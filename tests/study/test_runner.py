@@ -52,6 +52,16 @@ def test_a_failed_run_is_told_by_its_last_words_and_the_others_go_on(
     assert "no [such] thing" in runs[0].log_path.read_text(encoding="utf-8")
 
 
+def test_a_process_that_is_alone_waits_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch)
+    assert train_all(plan(tmp_path, "a", "b"), [Place()], PlainConsole()) == {}
+    told = capsys.readouterr().out
+    assert "b: trained in" in told
+    assert "waiting" not in told
+
+
 def test_a_run_that_ends_well_but_leaves_no_summary_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, "print('stopped early')")
     assert train_all(plan(tmp_path, "a"), [Place()], PlainConsole(quiet=True)) == {"a": "stopped early"}

@@ -116,7 +116,7 @@ def train_all(runs: Sequence[PlannedRun], places: Sequence[Place], console: Plai
                     console.print(f"{each.run.name}: failed: {words}", style="red", end=" ", soft_wrap=True)
                     console.print(f"(see {each.run.log_path})", soft_wrap=True)
                 each.claim.close()
-            if queue.waiting and not started and not told:
+            if queue.held_elsewhere and not started and not told:
                 told = True
                 names = ", ".join(run.name for run in queue.waiting)
                 console.print(f"waiting for runs that other processes train: {names}")
@@ -138,6 +138,11 @@ class _Queue:
         # failures of earlier commands; these runs are tried again
         self._known = {run.name: run.failure() for run in self.waiting}
         self._next_claim = 0.0
+
+    @property
+    def held_elsewhere(self) -> bool:
+        """Whether the last attempt to claim a run found all of them held by other processes."""
+        return bool(self.waiting) and time.monotonic() < self._next_claim
 
     def drop_ended(self) -> list[tuple[PlannedRun, str | None]]:
         """Remove and return the runs that other processes have ended, failed ones with their last line of output."""
