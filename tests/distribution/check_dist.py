@@ -19,7 +19,7 @@ COMMANDS = (
     ("--help",),
     ("train", "--help"),
     ("taps", "timm:resnet18", "--num-classes", "9"),
-    ("demo", "--budget", "2m"),
+    ("demo",),
     ("evaluate", "demo/best"),
 )
 
