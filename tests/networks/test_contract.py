@@ -3,6 +3,7 @@
 from torch import nn
 
 from contract import NetworkContract
+from fixtures.shallow import shallow
 from selfreg.networks import DeepLabV2, HRNetV2, OCRNet, PyramidNetwork, SPGNet
 
 
@@ -20,6 +21,7 @@ class TestDeepLabV2(NetworkContract):
 class TestHRNetV2(NetworkContract):
     expected_taps = stages((4, 128), (4, 16), (4, 16))
 
+    @shallow()
     def build(self) -> nn.Module:
         return HRNetV2("hrnet_w18_small", self.num_classes)
 
@@ -27,6 +29,7 @@ class TestHRNetV2(NetworkContract):
 class TestOCRNetOnHRNet(NetworkContract):
     expected_taps = (*stages((4, 128), (4, 16), (4, 16)), ("auxiliary", 4, 5, "NCHW"))
 
+    @shallow()
     def build(self) -> nn.Module:
         return OCRNet("hrnet_w18_small", self.num_classes, width=32)
 
@@ -52,4 +55,4 @@ class TestSPGNet(NetworkContract):
 
 class TestPyramidNetwork(NetworkContract):
     def build(self) -> nn.Module:
-        return PyramidNetwork("mobilenetv2_035", self.num_classes, width=16)
+        return PyramidNetwork("test_efficientnet", self.num_classes, width=16)

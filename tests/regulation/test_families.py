@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from contract import contract_for
+from fixtures.shallow import shallow
 from selfreg.networks import build_network
 from selfreg.regulation import MultiExit, SelfRegulation, mask_targets
 
@@ -53,7 +54,7 @@ TestSmpDeepLabV3MobileNet = contract_for(
 )
 TestSmpFPNMixTransformer = contract_for(
     "TestSmpFPNMixTransformer",
-    smp_network("FPN", "mit_b0", decoder_pyramid_channels=32, decoder_segmentation_channels=32),
+    shallow()(smp_network("FPN", "mit_b0", decoder_pyramid_channels=32, decoder_segmentation_channels=32)),
     encoder_taps((2, 4, 32), (3, 8, 64), (4, 16, 160), (5, 32, 256)),
 )
 TestSmpUPerNetConvNeXt = contract_for(
@@ -216,12 +217,12 @@ TestTimmPlainPyramid = contract_for(
 )
 TestTimmHRNet = contract_for(
     "TestTimmHRNet",
-    timm_network("hrnet_w18_small", 2048),
+    shallow()(timm_network("hrnet_w18_small", 2048)),
     timm_taps(("act1", 2, 64), ("layer1", 4, 128), ("stage2@1", 8, 32), ("stage3@2", 16, 64)),
 )
 TestTimmFeatures = contract_for(
     "TestTimmFeatures",
-    lambda num_classes: build_network("timm:resnet10t", num_classes, width=16),
+    lambda num_classes: build_network("timm:test_resnet", num_classes, width=16),
 )
 
 
@@ -246,7 +247,7 @@ MOBILE = (
 )
 TestTorchvisionFCN = contract_for(
     "TestTorchvisionFCN",
-    torchvision_network("fcn_resnet50"),
+    shallow()(torchvision_network("fcn_resnet50")),
     (
         ("backbone.relu", 2, 64, "NCHW"),
         ("backbone.layer1", 4, 256, "NCHW"),

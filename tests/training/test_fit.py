@@ -13,6 +13,7 @@ import torchvision
 from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
+from fixtures.shallow import shallow
 from processes import Command
 from selfreg.config import load_config
 from selfreg.opening import build_from_config, input_statistics, open_split
@@ -31,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of three epochs that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     config = write_config(folder, training={"epochs": 3})
-    assert selfreg("train", config, "--out", folder / "run") == 0
+    assert selfreg("train", config, "--out", folder / "run", "--no-page") == 0
     return Run.open(folder / "run")
 
 
@@ -211,9 +212,10 @@ def _info() -> RunInfo:
 
 def test_plain_training_gives_the_auxiliary_head_of_torchvision_a_loss(tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path, method={"arm": "base"}))
-    network = torchvision.models.segmentation.fcn_resnet50(
-        weights=None, weights_backbone=None, num_classes=4, aux_loss=True
-    )
+    with shallow():
+        network = torchvision.models.segmentation.fcn_resnet50(
+            weights=None, weights_backbone=None, num_classes=4, aux_loss=True
+        )
     task = SegmentationTask(config, network, 4, total_steps=1)
     batch = {"image": torch.randn(2, 3, 64, 64), "mask": torch.randint(4, (2, 64, 64))}
     task.train().loss_of(batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
