@@ -1,6 +1,7 @@
 """One line for an exception, and text that cannot change what a terminal shows."""
 
 import re
+import shlex
 import sys
 import traceback
 import unicodedata
@@ -53,6 +54,11 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
+
+
+def command_line(*words: object) -> str:
+    """A command as it is typed: words with spaces or other characters of the shell are quoted."""
+    return " ".join(shlex.quote(str(word)) for word in words)
 
 
 def say(*lines: str, stderr: bool = False) -> None:

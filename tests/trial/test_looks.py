@@ -49,3 +49,12 @@ def test_a_second_look_at_the_same_pairs_never_narrows_what_was_excluded() -> No
     again = error_of_look(levels, 3, 0.03)
     assert again == pytest.approx(0.03, abs=0.002)
     assert error_of_look({3: again}, 3, 0.01) == again
+
+
+def test_budgets_that_grow_in_small_steps_never_exhaust_the_error() -> None:
+    levels: dict[int, float] = {}
+    for pairs in range(2, 11):
+        plan = Plan(first=pairs - 1, spent=spent_error(levels) if levels else 0.0)
+        levels[pairs] = error_of_look(levels, pairs, plan.allowed(pairs, pairs))
+    assert min(levels.values()) > 0
+    assert spent_error(levels) < TOTAL_ERROR

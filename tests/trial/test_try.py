@@ -89,12 +89,26 @@ def test_the_same_command_repeats_the_verdict_without_training(
     assert after["progress"] == before["progress"]
 
 
-@pytest.mark.parametrize("damage", ['"rules"', '"levels"', '"candidates"'])
+@pytest.mark.parametrize(
+    ("there", "damage"),
+    [
+        ('"rules"', '"nothing"'),
+        ('"levels"', '"nothing"'),
+        ('"candidates"', '"nothing"'),
+        ('"question"', '"nothing"'),
+        ('"data_digest"', '"nothing"'),
+        ('"pairs": 2', '"pairs": 11'),
+        ('"base": "', '"base": "un'),
+        ('"spent_seconds": ', '"spent_seconds": -'),
+        ('"expected_pair": ', '"expected_pair": -'),
+    ],
+)
 def test_a_damaged_record_is_refused_in_one_line(
-    damage: str, tried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    there: str, damage: str, tried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (tried / "out" / "try.json").read_text(encoding="utf-8")
-    (tmp_path / "try.json").write_text(text.replace(damage, '"nothing"'), encoding="utf-8")
+    assert there in text
+    (tmp_path / "try.json").write_text(text.replace(there, damage), encoding="utf-8")
     (tmp_path / "try.yaml").write_bytes((tried / "out" / "try.yaml").read_bytes())
     assert selfreg("try", "--network", NETWORK, "--out", tmp_path) == 2
     assert "use another --out" in capsys.readouterr().err
@@ -107,6 +121,14 @@ def test_another_question_needs_another_folder(
     network = () if option == "--network" else ("--network", NETWORK)
     assert selfreg("try", "--out", tried / "out", option, value, *network) == 2
     assert "use another --out" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_question_can_be_corrected_as_long_as_nothing_was_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = write_folder(tmp_path / "data"), tmp_path / "out"
+    assert selfreg("try", root, "--out", out, "--network", "smp:Nothing/at-all") == 2
+    interrupt(monkeypatch, root, "--out", out)
 
 
 def test_data_with_errors_are_refused_with_the_findings_of_check_data(
@@ -126,7 +148,33 @@ def test_data_without_a_validation_split_are_refused(tmp_path: Path, capsys: pyt
     assert "no validation split" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [("nowhere",), ("--budget", "soon"), ("--network", "smp:Nothing/at-all")])
+def test_data_of_one_class_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_folder(tmp_path / "data", classes=("thing",), void=None)
+    assert selfreg("try", root, "--out", tmp_path / "out", "--network", NETWORK) == 2
+    assert "has the single class 'thing'" in capsys.readouterr().err
+
+
+def test_a_single_validation_image_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "data", splits={"train": 3, "val": 1})
+    assert selfreg("try", root, "--out", tmp_path / "out", "--network", NETWORK) == 2
+    assert "the split val has one image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nowhere",),
+        ("--budget", "soon"),
+        ("--budget", ""),
+        ("--budget", "9" * 30 + "h"),
+        ("--network", "smp:Nothing/at-all"),
+        ("--network", ""),
+        ("--seed", "-1"),
+        ("--seed", str(2**32 - 1)),
+    ],
+)
 def test_mistakes_are_one_line(arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert selfreg("try", *arguments, "--out", tmp_path / "out") == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
@@ -156,19 +204,69 @@ def test_an_interrupted_try_continues_and_does_not_train_again_what_is_finished(
     assert 300 <= spent <= 600
 
 
+def interrupt(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, while_looking: bool = False) -> None:
+    """Start a try and interrupt it at its first training, or when it looks at the data."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if while_looking:
+            patch.setattr(trial, "inspect_data", stop)
+        else:
+            patch.setattr(TimedTrainings, "train", stop)
+        assert selfreg("try", *arguments, "--network", NETWORK, "--budget", "30m") == 130
+
+
+def test_data_that_changed_between_two_commands_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = write_folder(tmp_path / "data"), tmp_path / "out"
+    interrupt(monkeypatch, root, "--out", out)
+    labels = root / "labels.json"
+    labels.write_text(labels.read_text(encoding="utf-8").replace("road", "street"), encoding="utf-8")
+    assert selfreg("try", root, "--out", out, "--network", NETWORK, "--budget", "1h") == 2
+    assert "data: has changed since the try" in capsys.readouterr().err
+    assert not (out / "full" / "seed-0").exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = write_folder(tmp_path / "data"), tmp_path / "out"
+    out.mkdir()
+    (out / "index.html").write_text("mine", encoding="utf-8")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for folder, error in ((out, "holds no try, but index.html"), (root, "holds no try"), (tmp_path / "file", "a file")):
+        assert selfreg("try", root, "--out", folder, "--network", NETWORK) == 2
+        assert error in capsys.readouterr().err
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["index.html"]
+
+
+def test_an_export_that_changed_after_its_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_roboflow(tmp_path / "boats")
+    out = tmp_path / "boats" / "runs"
+    for imported in (True, False):
+        interrupt(monkeypatch, tmp_path / "boats", "--out", out, while_looking=True)
+        assert ("imported from yolo" in capsys.readouterr().out) == imported
+    next((tmp_path / "boats").rglob("labels/*.txt")).unlink()
+    assert selfreg("try", tmp_path / "boats", "--out", out, "--network", NETWORK) == 2
+    assert "boats: has changed since the try" in capsys.readouterr().err
+
+
 def test_an_export_of_a_labelling_tool_is_imported_once(tmp_path: Path) -> None:
     write_roboflow(tmp_path / "export")
     place = data.find_data(tmp_path / "export", tmp_path / "out")
-    assert (place.kind, place.root) == ("folder", (tmp_path / "out" / "data").resolve())
-    assert "imported from yolo" in place.notes[0]
+    assert (place.kind, place.root, place.name) == ("folder", (tmp_path / "out" / "data").resolve(), "export")
+    assert "imported from yolo" in data.import_data(place)[0]
     again = data.find_data(tmp_path / "export", tmp_path / "out")
-    assert (again.root, again.notes) == (place.root, ())
+    assert (again.root, again.name, data.import_data(again)) == (place.root, "export", ())
 
 
 def test_a_data_set_is_read_where_it_is(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", splits={"train": 4, "val": 2})
     place = data.find_data(root, tmp_path / "out")
-    facts = data.inspect_data(place, tmp_path / "out", seed=5)
+    facts = data.inspect_data(place, tmp_path / "out", seed=5, tell=lambda _: None)
     assert (place.kind, facts.num_train, facts.num_val, facts.num_classes, facts.seed) == ("folder", 4, 2, 3, 5)
     assert (facts.height, facts.width) == (24, 32)
     assert not (tmp_path / "out").exists()

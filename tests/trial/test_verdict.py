@@ -1,6 +1,9 @@
 """The sentences of a verdict."""
 
+import re
+import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from selfreg.study.results import ArmResult, StudyResult
 from selfreg.study.tables import markdown, study_page
 from selfreg.trial.sequence import Finding, Progress
 from selfreg.trial.trainings import ARMS
-from selfreg.trial.verdict import Verdict, reach_verdict
+from selfreg.trial.verdict import Asked, Verdict, reach_verdict
+
+ASKED = Asked("/data/cam vid", None, 0, "runs/try-camvid", 1800.0)
 
 
 def scores(miou: float, missed: float) -> dict[str, Floats]:
@@ -37,7 +42,7 @@ def result_of(gains: Mapping[int, float], base: str = "base") -> StudyResult:
 
 def verdict(finding: Finding, gains: Mapping[int, float], base: str = "base") -> Verdict:
     progress = Progress(base=base, pairs=len(gains), finding=finding)
-    return reach_verdict(result_of(gains, base), progress, name="camvid", folder="runs/try-camvid", next_pair=100.0)
+    return reach_verdict(result_of(gains, base), progress, name="camvid", asked=ASKED, next_pair=100.0)
 
 
 def test_a_gain_is_said_with_its_numbers() -> None:
@@ -93,3 +98,51 @@ def test_nothing_is_marked_as_better_or_worse_on_the_page_and_in_the_tables_of_o
     assert "| -10.0 |" in text
     assert "interval" not in text.split("- full against base")[0]
     assert "better" not in text.split("- full against base")[1]
+
+
+@pytest.mark.parametrize("finding", ["helps", "harms", "cannot be told"])
+def test_the_commands_of_the_advice_can_be_pasted_whatever_the_names(finding: Finding) -> None:
+    asked = replace(ASKED, data="/data/my $cam's [1]", folder="runs/try-my $cam's [1]", network="smp:FPN/x", seed=3)
+    progress = Progress(base="balanced", pairs=3, finding=finding)
+    result = result_of({0: 0.02, 1: 0.01, 2: 0.03}, "balanced")
+    result = replace(result, config=parse_config({"training": {"max_steps": 100}}, "test"))
+    advice = reach_verdict(result, progress, name="x", asked=asked, next_pair=100.0).advice
+    first, second = sorted(
+        (shlex.split(command) for command in re.findall("`(.*?)`", advice)), key=lambda each: each[1]
+    )
+    assert first == ["selfreg", "predict", f"{asked.folder}/best", "photo.jpg", "-o", "masks/"]
+    out = ["--out", f"{asked.folder}/longer"]
+    assert (
+        second
+        == {
+            "helps": ["selfreg", "train", f"{asked.folder}/try.yaml", "--set", "training.max_steps=400", *out],
+            "harms": [
+                *("selfreg", "train", f"{asked.folder}/try.yaml", "--set", "method.arm=base"),
+                *("--set", "training.class_weights=balanced", "--set", "training.max_steps=400", *out),
+            ],
+            "cannot be told": [
+                *("selfreg", "try", asked.data, "--out", asked.folder, "--network", "smp:FPN/x"),
+                *("--seed", "3", "--budget", "35m"),
+            ],
+        }[finding]
+    )
+
+
+def test_no_more_pairs_are_advised_than_a_try_may_have() -> None:
+    assert "adds 1 pair (at most" in verdict("cannot be told", dict.fromkeys(range(9), 0.0)).advice
+
+
+def test_several_pairs_of_a_demonstration_say_that_its_trainings_are_too_short() -> None:
+    gains = {0: 0.04, 1: 0.042, 2: 0.038}
+    result = replace(result_of(gains), config=parse_config({"training": {"max_steps": 20}}, "test"))
+    progress = Progress(base="base", pairs=3, finding="helps")
+    short, enough = (
+        reach_verdict(result, progress, name="scenes", asked=ASKED, next_pair=100.0, fewest_steps=fewest).sentence
+        for fewest in (87, 20)
+    )
+    assert "20 steps are too short for a result, which takes 87" in short
+    assert "too short" not in enough
+
+
+def test_large_objects_that_are_mostly_wrong_are_not_passed_over() -> None:
+    assert "large objects mostly wrong: no difference can be shown" in verdict("cannot be told", {0: 0.0, 1: 0.0}).where

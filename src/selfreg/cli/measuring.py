@@ -26,7 +26,7 @@ from selfreg.cli.options import (
     print_json,
     weights_named,
 )
-from selfreg.messages import say
+from selfreg.messages import command_line, say
 
 
 @app.command()
@@ -92,7 +92,7 @@ def evaluate(
 
         if shard is not None:
             predict_shard(run, shard, **options)
-            say(f"predicted part {shard}; when all parts are done: selfreg evaluate {run}")
+            say(f"predicted part {shard}; when all parts are done: {command_line('selfreg', 'evaluate', run)}")
             return
         result = evaluate_run(run, **options)
     if as_json:

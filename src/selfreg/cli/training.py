@@ -10,7 +10,7 @@ import typer
 
 from selfreg.cli.app import app
 from selfreg.cli.options import AsJson, Set, print_json
-from selfreg.messages import say
+from selfreg.messages import command_line, say
 from selfreg.trial.budget import DEFAULT_BUDGET, SCENES_BUDGET, parse_budget
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def try_data(
     seed: Annotated[int, typer.Option(help="Seed of the first pair of trainings.")] = 0,
 ) -> None:
     """Find out within a time whether self-regulation helps on DATA; the same command continues."""
-    given = budget or (SCENES_BUDGET if data is None else DEFAULT_BUDGET)
+    given = (SCENES_BUDGET if data is None else DEFAULT_BUDGET) if budget is None else budget
     # typing errors are reported before heavy imports
     parse_budget(given)
     from selfreg.trial.trial import default_folder, run_try
@@ -136,7 +136,7 @@ def _ending(run: "Run", *, page: bool) -> list[str]:
         f"{run.folder}: {summary.get('epochs')} epochs, last val mIoU {last}{told}{skipped}",
         f"weights: {run.weights_path('last')}" + (f", {run.weights_path('best')}" if epoch else ""),
         *([f"page: {run.page_path}"] if page else []),
-        f"next: selfreg predict {run.folder} photos/ -o masks/",
+        f"next: {command_line('selfreg', 'predict', run.folder)} photos/ -o masks/",
     ]
 
 

@@ -37,6 +37,7 @@ def write_comparison(
     notes: Sequence[str] = (),
     commands: Sequence[str] = (),
     limit: int = 200,
+    verdict: str = "",
 ) -> Path:
     """Write the page of a comparison, whole or not at all.
 
@@ -47,12 +48,16 @@ def write_comparison(
         notes: Paragraphs at the end of the page.
         commands: Commands that made the page.
         limit: Largest number of errors shown.
+        verdict: Sentence in place of those that the differences give. The differences then have no intervals and none
+            is marked as better or worse.
 
     Returns:
         `path`.
     """
     sides, labels = comparison.sides, comparison.source.labels
     pairs = _pairs(comparison)
+    if verdict:
+        pairs = [_undecided(pair, verdict) for pair in pairs]
     page = Page(
         title=title or " against ".join(filter(None, (", ".join(side.name for side in sides[1:]), sides[0].name))),
         subtitle=f"{len(comparison.source)} images of the split {comparison.split}",
@@ -106,6 +111,13 @@ def _pair(comparison: Comparison, first: int, second: int) -> RunPair:
     )
 
 
+def _undecided(pair: RunPair, verdict: str) -> RunPair:
+    """A pair with another verdict, and differences without intervals."""
+    numbers = [replace(number, difference_interval=None) for number in pair.numbers]
+    classes = [number and replace(number, difference_interval=None) for number in pair.class_differences]
+    return replace(pair, verdict=verdict, numbers=numbers, class_differences=classes)
+
+
 def _numbers_of(comparison: Comparison, entries: Mapping[str, Mapping[str, Any]]) -> list[Number]:
     return [
         _number(comparison, measure, difference_in(entries, measure.key))
@@ -140,7 +152,7 @@ def _with_difference(number: Number, difference: Difference) -> Number:
 
 
 def _facts(sides: Sequence[Side]) -> list[tuple[str, str]]:
-    """Network, data, arm, epochs and seed of the runs; one value if all have the same, otherwise one for each."""
+    """Network, data, arm, length and seed of the runs; one value if all have the same, otherwise one for each."""
     configs = [side.run.config() for side in sides if side.run is not None]
     if len(configs) < len(sides):
         return []
@@ -148,7 +160,7 @@ def _facts(sides: Sequence[Side]) -> list[tuple[str, str]]:
         "network": lambda config: config.network.name,
         "data": lambda config: config.data.root.name if config.data.root else config.data.kind,
         "arm": lambda config: config.method.arm,
-        "epochs": lambda config: config.training.epochs,
+        "length": lambda config: config.training.length,
         "seed": lambda config: config.seed,
     }
     facts = []

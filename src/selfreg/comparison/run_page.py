@@ -4,6 +4,7 @@ from pathlib import Path
 
 from selfreg.comparison.compare import measure_run
 from selfreg.comparison.page import write_comparison
+from selfreg.messages import command_line
 from selfreg.run import Run
 
 
@@ -21,5 +22,5 @@ def write_run_page(run: Run, *, limit: int = 60) -> Path:
         Path of the page.
     """
     comparison = measure_run(Run.open(run.folder, allow_code=True))
-    command = f"selfreg evaluate {run.folder}"
+    command = command_line("selfreg", "evaluate", run.folder)
     return write_comparison(comparison, run.page_path, title=run.name, commands=[command], limit=limit)

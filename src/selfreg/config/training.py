@@ -62,6 +62,12 @@ class TrainingConfig(Section):
     sync_batch_norm: bool = True
 
     @property
+    def length(self) -> str:
+        """Length of the training in words, such as `8 epochs` or `300 steps`."""
+        number, unit = (self.epochs, "epoch") if self.max_steps is None else (self.max_steps, "step")
+        return f"{number} {unit}{'s' * (number != 1)}"
+
+    @property
     def loss_weights(self) -> dict[LossName, float]:
         """The terms of the loss of the network's own output, with their weights."""
         return self.loss if isinstance(self.loss, dict) else {self.loss: 1.0}

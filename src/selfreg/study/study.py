@@ -20,7 +20,7 @@ from selfreg.data import Source
 from selfreg.evaluation.scores import Floats
 from selfreg.files import is_locked, output_folder, write_json, write_text
 from selfreg.input_files import read_text
-from selfreg.messages import say
+from selfreg.messages import command_line, say
 from selfreg.opening import open_split, open_training_split
 from selfreg.report.study_page import StudyPictures, subject_of, write_study_page
 from selfreg.run import Run
@@ -212,5 +212,5 @@ def _report(
 
 
 def _command(config_path: Path, arms: str, seeds: int, overrides: Sequence[str]) -> str:
-    sets = "".join(f" --set {override}" for override in overrides)
-    return f"selfreg study {config_path} --arms {arms} --seeds {seeds}{sets}"
+    sets = [word for override in overrides for word in ("--set", override)]
+    return command_line("selfreg", "study", config_path, "--arms", arms, "--seeds", seeds, *sets)

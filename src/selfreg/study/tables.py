@@ -120,7 +120,7 @@ def study_page(result: StudyResult, command: str, pictures: StudyPictures | None
         facts=[
             ("network", config.network.name),
             ("data", config.data.root.name if config.data.root else config.data.kind),
-            ("epochs", str(config.training.epochs)),
+            ("length", config.training.length),
             ("seeds", ", ".join(map(str, result.seeds))),
         ],
         verdicts=verdicts(result),

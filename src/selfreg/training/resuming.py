@@ -10,7 +10,7 @@ import torch
 
 from selfreg.config import Config
 from selfreg.input_files import WEIGHTS_LIMIT, check_file
-from selfreg.messages import one_line
+from selfreg.messages import command_line, one_line
 from selfreg.run import Run
 
 # keys that say where a run computes, or how it is watched: they may change between start and resumption
@@ -115,8 +115,8 @@ def extend(run: Run, config: Config, epochs: int) -> Config:
     summary = run.summary()
     if summary is None:
         raise ValueError(
-            f"{run.folder}: has not ended yet; first go on with `selfreg train {run.folder / 'config.yaml'} "
-            f"--out {run.folder} --resume`"
+            f"{run.folder}: has not ended yet; first go on with "
+            f"`{command_line('selfreg', 'train', run.folder / 'config.yaml', '--out', run.folder, '--resume')}`"
         )
     if epochs < 1:
         raise ValueError(f"--extend {epochs}: give at least one epoch")

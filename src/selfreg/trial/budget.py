@@ -14,6 +14,9 @@ DEFAULT_BUDGET, SCENES_BUDGET = "30m", "4m"
 TOLERANCE = 0.1
 """A try ends after at most this fraction more than its budget."""
 
+LONGEST_BUDGET = 365 * 24 * 3600.0
+"""A budget is at most a year, in seconds."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -25,12 +28,12 @@ def parse_budget(text: str) -> float:
     """Convert `90s`, `30m`, `2h` or `1h30m` to seconds.
 
     Raises:
-        ValueError: If the text is anything else, or no time at all.
+        ValueError: If the text is anything else, no time at all, or more than a year.
     """
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smh])", text)
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or not 0 < seconds < float("inf"):
-        raise ValueError(f"--budget {text}: write a time such as 90s, 30m or 2h")
+    if "".join(number + unit for number, unit in parts) != text or not 0 < seconds <= LONGEST_BUDGET:
+        raise ValueError(f"--budget {text}: write a time such as 90s, 30m or 2h, at most a year")
     return seconds
 
 

@@ -1,5 +1,6 @@
 """The data of a try: a data set as it is, the export of a labelling tool, or generated scenes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from selfreg.data.kinds import find_splits, guess_kind
 from selfreg.importing import import_export
 from selfreg.importing.formats import recognise
 from selfreg.input_files import user_path
+from selfreg.messages import command_line
 from selfreg.terminal import PlainConsole, counted_progress
 from selfreg.training.survey import balanced_weights
 from selfreg.trial.facts import DataFacts
@@ -23,48 +25,69 @@ READ_AT_MOST = 1000
 """Images of each split that are checked at first; each training reads the others (see `selfreg.training.survey`)."""
 
 _SCENES_LOOKED_AT = 24
+_WARNINGS_SHOWN = 3
 _VAL_SPLITS = ("val", "valid", "validation", "dev")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the data are: kind, folder, options, and what was decided to get there."""
+    """Where the data are.
+
+    Attributes:
+        kind: Kind of the data set.
+        root: Its folder; None for generated scenes.
+        options: Options of the kind.
+        export: The export of a labelling tool that is imported into `root`, if the data come from one.
+        format: Format of the export; empty if it was imported by an earlier command.
+    """
 
     kind: str
     root: Path | None
     options: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    export: Path | None = None
+    format: str = ""
 
     @property
     def name(self) -> str:
         """Name in texts."""
-        return self.root.resolve().name if self.root else "generated scenes"
+        given = self.export or self.root
+        return given.resolve().name if given else "generated scenes"
 
 
 def find_data(target: Path | None, folder: Path) -> Place:
-    """Find a data set; the export of a labelling tool is imported into `folder/data`.
+    """Find a data set, or the export of a labelling tool, which belongs into `folder/data`.
 
     Args:
         target: Folder of a data set or of an export; None for generated scenes.
-        folder: Output folder of the try.
+        folder: Output folder of the try. A try begins in an empty folder, so `folder/data` is what it imported.
 
     Raises:
-        ValueError: If the folder is neither, or an export that cannot be imported.
+        ValueError: If the folder is neither.
     """
     if target is None:
         return Place("scenes", None, SCENES)
-    target = user_path(target)
+    target, imported = user_path(target), (folder / "data").resolve()
+    if imported.is_dir():
+        return Place("folder", imported, {}, target.resolve())
     exported = _format_of(target)
     if exported is None:
         # names what was looked for and found, if it is no data set either
         return Place(guess_kind(target), target.resolve(), {})
-    imported = folder / "data"
-    if imported.is_dir():
-        return Place("folder", imported.resolve(), {})
+    return Place("folder", imported, {}, target.resolve(), exported)
+
+
+def import_data(place: Place) -> tuple[str, ...]:
+    """Import an export that has not been imported yet; return what was done, one line each.
+
+    Raises:
+        ValueError: If it cannot be imported.
+    """
+    if place.export is None or place.root is None or place.root.is_dir():
+        return ()
     with counted_progress("importing") as progress:
-        found = import_export(target, imported, format_name=exported, progress=progress)
+        found = import_export(place.export, place.root, format_name=place.format, progress=progress)
     counts = ", ".join(f"{count} in {split}" for split, count in found.counts.items())
-    return Place("folder", imported.resolve(), {}, (f"imported from {found.format}: {counts}", *found.notes))
+    return f"imported from {found.format}: {counts}", *found.notes
 
 
 def _format_of(target: Path) -> str | None:
@@ -89,21 +112,42 @@ def _is_cvat_export(target: Path) -> bool:
     return any(target.rglob("labelmap.txt"))
 
 
-def inspect_data(place: Place, folder: Path, seed: int) -> DataFacts:
+def inspect_data(place: Place, folder: Path, seed: int, tell: Callable[[str], None]) -> DataFacts:
     """Check the data as `selfreg check-data` does, and collect what the rules use.
 
+    Args:
+        place: Where the data are.
+        folder: Output folder of the try.
+        seed: Seed of the first pair.
+        tell: Called with lines for the user: the warnings of the check.
+
     Raises:
-        ValueError: If `check-data` finds errors, or there is no training or validation split.
+        ValueError: If `check-data` finds errors, there is no training or validation split, or a single class.
     """
     report, train, val = _check(place)
     if report.errors:
         print_report(report, PlainConsole(stderr=True))
-        where = f"selfreg check-data {place.root} --html {folder / 'data.html'}"
+        where = command_line("selfreg", "check-data", place.root, "--html", folder / "data.html")
         raise ValueError(
-            f"{place.root}: {len(report.errors)} errors in the data, such as {report.errors[0].message}; "
+            f"{place.root}: errors in the data ({len(report.errors)}), such as {report.errors[0].message}; "
             f"`{where}` shows them all"
         )
     assert report.labels is not None
+    if report.labels.num_classes < 2:
+        raise ValueError(
+            f"{place.root}: has the single class {report.labels.class_names[0]!r}, so every pixel is right whatever is "
+            "trained; name the background as a class of its own"
+        )
+    if report.splits[val].num_images < 2:
+        raise ValueError(
+            f"{place.root}: the split {val} has one image, but intervals need two or more; add images to it"
+        )
+    groups = [group for group in report.groups if group.level == "warning"]
+    for group in groups[:_WARNINGS_SHOWN]:
+        tell(f"warning: {group.line()}")
+    if len(groups) > _WARNINGS_SHOWN:
+        shown = command_line("selfreg", "check-data", place.root)
+        tell(f"{len(groups) - _WARNINGS_SHOWN} more kinds of warnings: `{shown}` shows them all")
     items = [item for item in report.items if item.split == train]
     sizes = np.array([item.size for item in items if item.size is not None])
     height, width = (int(value) for value in np.median(sizes, axis=0))
@@ -136,7 +180,8 @@ def inspect_data(place: Place, folder: Path, seed: int) -> DataFacts:
     )
 
 
-def _check(place: Place) -> tuple[DataReport, str, str]:
+def find_pair_of_splits(place: Place) -> tuple[str, str]:
+    """Names of the training and the validation split. Raises ValueError if one of them is missing."""
     splits = find_splits(place.kind, place.root)
     train = next((split for split in splits if split.startswith("train")), None)
     val = next((split for split in splits if split in _VAL_SPLITS), None)
@@ -146,6 +191,11 @@ def _check(place: Place) -> tuple[DataReport, str, str]:
             f"{place.root}: no {missing} split (found: {', '.join(splits)}); put about a fifth of the images and masks "
             "into images/val and masks/val, the others into images/train and masks/train"
         )
+    return train, val
+
+
+def _check(place: Place) -> tuple[DataReport, str, str]:
+    train, val = find_pair_of_splits(place)
     options = dict(place.options)
     if place.kind == "scenes":
         # scenes are alike, so a few tell enough

@@ -33,6 +33,8 @@ _SHARE_OF_A_PLAN = 0.9
 _POWER = 3
 """Power of the spending function: looks far from the end of the plan spend little."""
 _SIMULATIONS = 200_000
+_KEPT_BACK = MOST_PAIRS / _SIMULATIONS
+"""Error for looks that come when all else is spent: one simulated try each, the smallest that can be determined."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Plan:
         """
         fraction = (pairs - self.first) / max(planned - self.first, 1)
         share = _SHARE_OF_A_PLAN * min(max(fraction, 0.0), 1.0) ** _POWER
-        return self.spent + share * (TOTAL_ERROR - self.spent)
+        return self.spent + share * max(TOTAL_ERROR - _KEPT_BACK - self.spent, 0.0)
 
 
 def error_of_look(previous: Mapping[int, float], pairs: int, allowed: float) -> float:
@@ -66,7 +68,7 @@ def error_of_look(previous: Mapping[int, float], pairs: int, allowed: float) -> 
         allowed: Total error of the earlier looks and this one.
 
     Returns:
-        1 - confidence of Student's t interval at this look; 0 if nothing may be spent.
+        1 - confidence of Student's t interval at this look, above 0.
     """
     earlier = tuple((number, level) for number, level in sorted(previous.items()) if number < pairs)
     # a second look at the same pairs cannot take back the first one
@@ -76,9 +78,9 @@ def error_of_look(previous: Mapping[int, float], pairs: int, allowed: float) -> 
 @lru_cache(maxsize=1024)
 def _level(earlier: tuple[tuple[int, float], ...], pairs: int, allowed: float) -> float:
     crossed = _crossed(earlier)
-    new = int(allowed * _SIMULATIONS) - int(crossed.sum())
+    new = max(int(allowed * _SIMULATIONS) - int(crossed.sum()), 1)
     left = np.sort(_p_values(pairs)[~crossed])
-    return float(left[new]) if 0 < new < len(left) else 0.0
+    return float(left[new])
 
 
 def spent_error(levels: Mapping[int, float]) -> float:

@@ -24,7 +24,7 @@ from selfreg.terminal import PlainConsole
 from selfreg.trial.looks import FIRST_LOOK
 from selfreg.trial.sequence import PRIMARY, Progress
 from selfreg.trial.trainings import ARMS, FULL, StudyTrainings
-from selfreg.trial.verdict import Verdict, reach_verdict
+from selfreg.trial.verdict import Asked, Verdict, reach_verdict
 
 _CASES = 60
 _PICTURE_ROWS = 4
@@ -45,11 +45,21 @@ def finish(
     result = collect(trainings, progress)
     place = os.path.relpath(folder)
     next_pair = progress.next_pair(float(content["expected_pair"]))
-    verdict = reach_verdict(result, progress, name=content["name"], folder=place, next_pair=next_pair)
+    question = content["question"]
+    seconds = max(float(content["planned_seconds"]), float(content["spent_seconds"]))
+    asked = Asked(question["data"], question["network"], question["seed"], place, seconds)
+    verdict = reach_verdict(
+        result,
+        progress,
+        name=content["name"],
+        asked=asked,
+        next_pair=next_pair,
+        fewest_steps=content["fewest_steps"],
+    )
     write_json(folder / "study.json", result.to_json())
     keep_better(trainings, progress, folder / "best", verdict.better)
-    pictures = _write_pictures(trainings, progress, folder)
-    _write_pages(result, verdict, folder, content, _disagreements(trainings, progress))
+    pictures = _write_pictures(trainings, progress, verdict, folder)
+    _write_pages(result, verdict, asked, content, _disagreements(trainings, progress))
     console = PlainConsole()
     for table in make_tables(result):
         print_table(table, console)
@@ -115,9 +125,9 @@ def _disagreements(trainings: StudyTrainings, progress: Progress) -> StudyPictur
 
 
 def _write_pages(
-    result: StudyResult, verdict: Verdict, folder: Path, content: dict[str, Any], pictures: StudyPictures
+    result: StudyResult, verdict: Verdict, asked: Asked, content: dict[str, Any], pictures: StudyPictures
 ) -> None:
-    command = _command(content, folder)
+    folder, command = Path(asked.folder), asked.again()
     base, full = (arm.arm.name for arm in result.arms)
     rules = [f"{rule['option']}: {rule['value']} ({rule['kind']}: {rule['reason']})" for rule in content["rules"]]
     page = study_page(result, command, pictures)
@@ -131,29 +141,23 @@ def _write_pages(
             "Every kind of case, of the first pair of trainings: pictures.html beside this page.",
             f"How the try configured itself: {'; '.join(rules)}.",
         ],
-        commands=[command, f"selfreg predict {os.path.relpath(folder)}/best photo.jpg -o masks/"],
+        commands=[command, asked.use()],
     )
     write_study_page(page, folder / "index.html")
     lines = markdown(result, command).splitlines()
     write_text(folder / "study.md", "\n".join(["# Verdict", "", verdict.sentence, "", *verdict.paragraphs, "", *lines]))
 
 
-def _command(content: dict[str, Any], folder: Path) -> str:
-    question = content["question"]
-    words = ["selfreg try", question["data"], f"--out {os.path.relpath(folder)}"]
-    words += [f"--network {question['network']}" if question["network"] else None]
-    words += [f"--seed {question['seed']}" if question["seed"] else None]
-    return " ".join(word for word in words if word)
-
-
-def _write_pictures(trainings: StudyTrainings, progress: Progress, folder: Path) -> Path:
-    """The page and the picture of the first pair."""
+def _write_pictures(trainings: StudyTrainings, progress: Progress, verdict: Verdict, folder: Path) -> Path:
+    """The page and the picture of the first pair, which by itself decides nothing."""
     runs = [trainings.run(name, 0).folder for name in (progress.base, FULL)]
     found = compare_runs(runs, allow_code=True)
     names = (progress.base, FULL)
     found = replace(found, sides=[replace(side, name=name) for side, name in zip(found.sides, names, strict=True)])
     _write_sheet(found, folder / "cases.png")
-    return write_comparison(found, folder / "pictures.html", title="The first pair of trainings", limit=_CASES)
+    return write_comparison(
+        found, folder / "pictures.html", title="The first pair of trainings", limit=_CASES, verdict=verdict.sentence
+    )
 
 
 def _write_sheet(found: Comparison, path: Path) -> None:

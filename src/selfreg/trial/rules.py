@@ -192,7 +192,12 @@ def describe_rules(facts: DataFacts, network: NetworkChoice, schedule: Schedule,
     own = min(facts.height, facts.width)
     small = f"{facts.small_share:.0%} of the objects are small"
     crop = " x ".join(map(str, crop_size(facts, schedule.short_side)))
-    chosen = "largest for which" if schedule.pairs >= AIMED_PAIRS else "smallest, and not even"
+    if schedule.pairs < AIMED_PAIRS:
+        chosen = "the smallest; three pairs do not fit"
+    elif schedule.steps < int(COMFORTABLE * fewest):
+        chosen = "the smallest, since three pairs of comfortable length fit at none"
+    else:
+        chosen = "the largest for which three pairs fit"
     enough = f"at least {fewest}" if schedule.steps >= fewest else f"too short for a result, which takes {fewest}"
     rare = f"the largest balanced weight is {facts.largest_weight:.1f}"
     return (
@@ -206,7 +211,7 @@ def describe_rules(facts: DataFacts, network: NetworkChoice, schedule: Schedule,
             "input",
             f"short side {schedule.short_side} of {own} pixels",
             "derived",
-            f"the {chosen} three pairs fit; {small}",
+            f"{chosen}; {small}",
         ),
         Rule("crop", crop, "derived", f"{CROP_SHARE} of the input"),
         Rule("length", f"{schedule.steps} steps", "derived", f"{enough} for {facts.num_classes} classes"),

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
+from pydantic import Field
+
+from selfreg.evaluation.measures import MEASURES, Difference
 from selfreg.evaluation.scores import Floats
 from selfreg.study.intervals import PairedDifference, paired_difference
 from selfreg.trial.budget import Budget, OutOfTime
@@ -45,8 +48,8 @@ class Progress:
         finding: What the last look found.
     """
 
-    base: str = ""
-    pairs: int = 0
+    base: Annotated[str, Field(pattern="^(base|balanced)?$")] = ""
+    pairs: Annotated[int, Field(ge=0, le=MOST_PAIRS)] = 0
     levels: dict[int, float] = field(default_factory=dict)
     first: int = 0
     spent_before: float = 0.0
@@ -163,7 +166,7 @@ def _look(trainings: Trainings, progress: Progress, *, planned: int, tell: Calla
         return
     allowed = Plan(progress.first, progress.spent_before).allowed(pairs, planned)
     level = error_of_look(progress.levels, pairs, allowed)
-    if not level or level == progress.levels.get(pairs):
+    if level == progress.levels.get(pairs):
         return
     progress.levels[pairs] = level
     found = difference_of(trainings, progress, 1 - level)
@@ -174,8 +177,8 @@ def _look(trainings: Trainings, progress: Progress, *, planned: int, tell: Calla
         what = "enough is known"
     else:
         what = f"not decided yet; about {planned} pairs fit" if planned > pairs else "not decided"
-    points = [f"{100 * value:+.1f}" for value in (found.value, found.low, found.high)]
-    tell(f"pair {pairs}: difference in mIoU {points[0]} points, interval {points[1]} to {points[2]}: {what}")
+    shown = Difference(MEASURES[PRIMARY], found.value, found.low, found.high)
+    tell(f"pair {pairs}: difference in mIoU {shown.text} points, interval {shown.interval_text}: {what}")
 
 
 def judge(low: float, high: float) -> Finding:

@@ -62,6 +62,13 @@ class StudyTrainings:
         """Whether a training has finished."""
         return self.run(arm, seed).finished
 
+    def require_finished(self, base: str, pairs: int) -> None:
+        """Raise ValueError if a training of the finished pairs was removed."""
+        for seed in range(pairs):
+            lost = [self.run(arm, seed).folder for arm in (base, FULL) if not self.finished(arm, seed)]
+            if lost:
+                raise ValueError(f"{lost[0]}: was removed or changed after the try had counted it; use another --out")
+
     def train(self, arm: str, seed: int) -> None:
         """Train an arm, or finish its training.
 

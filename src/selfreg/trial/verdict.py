@@ -6,16 +6,19 @@ from statistics import mean
 from typing import Any
 
 from selfreg.evaluation.measures import CLASS_MEASURES, MEASURES, Difference
+from selfreg.messages import command_line
 from selfreg.study.results import ArmResult, StudyResult
 from selfreg.trial.budget import budget_text
 from selfreg.trial.looks import FIRST_LOOK, MOST_PAIRS
 from selfreg.trial.sequence import PRIMARY, RELEVANT, Progress
-from selfreg.trial.trainings import BALANCED, FULL
+from selfreg.trial.trainings import ARMS, BALANCED, FULL
 
-FAILURES = ("missed_unit_rate", "partial_mislabel_rate")
-"""The two failure rates, which are reported besides the primary measure."""
+FAILURES = ("missed_unit_rate", "partial_mislabel_rate", "whole_object_errors")
+"""The two failure rates, and the large objects that the second one excludes; reported besides the primary measure."""
 
 _CLASSES_NAMED = 3
+_LONGER = 4
+"""The training that is advised is this many times as long as those of the try."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +51,64 @@ class Verdict:
         return dict(vars(self))
 
 
-def reach_verdict(result: StudyResult, progress: Progress, *, name: str, folder: str, next_pair: float) -> Verdict:
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for, for the commands that come next.
+
+    Attributes:
+        data: Folder of the data; None for generated scenes.
+        network: Name of the network; None if it was chosen.
+        seed: Seed of the first pair.
+        folder: Folder of the try.
+        seconds: The budget, or what was spent if that is more.
+    """
+
+    data: str | None
+    network: str | None
+    seed: int
+    folder: str
+    seconds: float
+
+    def again(self, seconds: float | None = None) -> str:
+        """The command of this try, with a budget if one is given."""
+        words = ["selfreg", "try", *([self.data] if self.data else []), "--out", self.folder]
+        words += ["--network", self.network] if self.network else []
+        words += ["--seed", str(self.seed)] if self.seed else []
+        words += ["--budget", budget_text(seconds)] if seconds else []
+        return command_line(*words)
+
+    def use(self) -> str:
+        """The command that uses the better network."""
+        return f"{command_line('selfreg', 'predict', f'{self.folder}/best')} photo.jpg -o masks/"
+
+    def longer(self, arm: str, steps: int) -> str:
+        """The command that trains an arm longer."""
+        sets = [] if arm == FULL else list(ARMS[arm].overrides)
+        words = [word for each in (*sets, f"training.max_steps={steps}") for word in ("--set", each)]
+        return command_line("selfreg", "train", f"{self.folder}/try.yaml", *words, "--out", f"{self.folder}/longer")
+
+
+def reach_verdict(
+    result: StudyResult, progress: Progress, *, name: str, asked: Asked, next_pair: float, fewest_steps: int = 0
+) -> Verdict:
     """Put the results of a try into words.
 
     Args:
         result: The base and `full`, all finished pairs.
         progress: Where the try stopped.
         name: Name of the data.
-        folder: Folder of the try, for commands.
+        asked: What the user asked for.
         next_pair: Seconds of another pair.
+        fewest_steps: Steps that a training needs for a result; a demonstration may have fewer.
     """
     base, full = result.arms
     better = {"helps": FULL, "harms": base.arm.name}.get(progress.finding) or _higher(base, full)
     return Verdict(
         progress.finding,
-        _sentence(result, progress, name),
+        _sentence(result, progress, name) + _too_short(result, progress, fewest_steps),
         _where(result),
         _cost(result),
-        _advice(progress, folder, next_pair),
+        _advice(result, progress, asked, next_pair),
         better,
     )
 
@@ -98,18 +141,25 @@ def _sentence(result: StudyResult, progress: Progress, name: str) -> str:
     )
 
 
+def _too_short(result: StudyResult, progress: Progress, fewest_steps: int) -> str:
+    """What is said of several pairs of trainings that are too short; one pair cannot tell anyway."""
+    steps = result.config.training.max_steps or 0
+    if progress.pairs < 2 or steps >= fewest_steps:
+        return ""
+    return f" This is a demonstration: {steps} steps are too short for a result, which takes {fewest_steps}."
+
+
 def _where(result: StudyResult) -> str:
     parts = []
     for key in FAILURES:
         found = _difference(result, key)
         if found is None:
             continue
+        value = f"{found.text}{'' if found.measure.is_count else ' points'}"
         if found.verdict == "not distinguishable":
-            parts.append(f"{found.measure.title}: no difference can be shown ({found.text} points)")
+            parts.append(f"{found.measure.title}: no difference can be shown ({value})")
         else:
-            parts.append(
-                f"{found.measure.title}: {found.verdict} ({found.text} points, interval {found.interval_text})"
-            )
+            parts.append(f"{found.measure.title}: {found.verdict} ({value}, interval {found.interval_text})")
     gains = _class_gains(result)
     best = [f"{each} {gain:+.1f}" for gain, each in gains[:_CLASSES_NAMED] if gain > 0]
     worst = [f"{each} {gain:+.1f}" for gain, each in gains[: -_CLASSES_NAMED - 1 : -1] if gain < 0]
@@ -142,18 +192,18 @@ def _cost(result: StudyResult) -> str:
     return f"Cost: {time}, nothing at inference{invented}."
 
 
-def _advice(progress: Progress, folder: str, next_pair: float) -> str:
-    use = f"`selfreg predict {folder}/best photo.jpg -o masks/` uses the better network"
-    longer = f"`selfreg train {folder}/try.yaml --set training.max_steps=STEPS` trains longer"
+def _advice(result: StudyResult, progress: Progress, asked: Asked, next_pair: float) -> str:
+    use = f"`{asked.use()}` uses the better network"
+    steps = _LONGER * (result.config.training.max_steps or 0)
     if progress.finding == "helps":
-        return f"Next: {use}; {longer}, where the gain may be smaller."
+        return f"Next: {use}; `{asked.longer(FULL, steps)}` trains longer, where the gain may be smaller."
     if progress.finding == "harms":
-        return f"Next: train without it (`--set method.arm=base`); {use}."
+        return f"Next: train without it (`{asked.longer(progress.base, steps)}`); {use}."
     if progress.known:
         return f"Next: choose by cost, plain training is the simpler; {use}."
-    more = max(FIRST_LOOK, 2 * progress.pairs) - progress.pairs
+    more = min(max(FIRST_LOOK, 2 * progress.pairs), MOST_PAIRS) - progress.pairs
     return (
-        f"Next: the same command with a --budget longer by {budget_text(more * next_pair)} adds {more} pairs (at most "
+        f"Next: `{asked.again(asked.seconds + more * next_pair)}` adds {more} pair{'s' * (more != 1)} (at most "
         f"{MOST_PAIRS} in all) and narrows the interval; {use}."
     )
 
