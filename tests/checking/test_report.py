@@ -86,7 +86,7 @@ def test_the_page_begins_with_what_is_to_do(root: Path) -> None:
     assert said().startswith("Ready for training")
     for number in range(3):
         (root / f"masks/train/t{number}.png").unlink()
-    assert said().startswith("Not ready for training: 3 faults in ")
+    assert said().startswith("Not ready for training: 3 errors in ")
     assert said().endswith("(3 files).")
 
 
@@ -96,6 +96,7 @@ def test_the_page_shows_folders_and_the_file_of_a_wrong_mask(root: Path) -> None
     page = Path("page.html").read_text(encoding="utf-8")
     assert "train/  12 .jpg" in page
     assert page.count("Mask file as stored") == 1
+    assert str(root.resolve()) not in page
 
 
 def test_rare_classes_are_one_finding_ranked_by_their_share(tmp_path: Path) -> None:

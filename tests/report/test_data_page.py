@@ -49,7 +49,8 @@ def test_the_verdict_then_faults_come_first_in_findings_and_pictures(
 ) -> None:
     driver = visit(write_data_page(replace(check, verdict="Not ready for training: 9 faults."), tmp_path / "data.html"))
     assert driver.find_element(By.CSS_SELECTOR, "#verdict .sentence").text == "Not ready for training: 9 faults."
-    assert [badge.text for badge in driver.find_elements(By.CSS_SELECTOR, ".findings .badge")] == ["fault", "warning"]
+    assert [badge.text for badge in driver.find_elements(By.CSS_SELECTOR, ".findings .badge")] == ["error", "warning"]
+    assert driver.find_element(By.CSS_SELECTOR, "#findings h2 small").text == "9 errors, 1 warning"
     assert seen(driver) == ["gone_3", "torn_4", "pale_2", "fine_1"]
 
 

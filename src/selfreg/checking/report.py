@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from selfreg.checking.checks import check_data
-from selfreg.checking.findings import DataReport, SplitSummary
+from selfreg.checking.findings import DataReport, FindingGroup, SplitSummary, group_findings
 from selfreg.checking.inspection import Item
 from selfreg.config import DataConfig, check_overrides, load_config, parse_config
 from selfreg.data import image_format_of, read_image
@@ -111,13 +111,16 @@ def write_report_page(report: DataReport, path: Path, samples: int = 48) -> Path
         tree=report.tree,
         pixel_shares={split: summary.pixel_share for split, summary in report.splits.items()},
         image_counts={split: summary.image_count for split, summary in report.splits.items()},
-        samples=[_sample(report, item, [f.message for f in found]) for item, found in report.worst(samples)],
+        samples=[
+            _sample(report, item, [group.line() for group in group_findings(found, report.root)])
+            for item, found in report.worst(samples)
+        ],
     )
     return write_data_page(page, path)
 
 
 def verdict_of(report: DataReport) -> str:
-    """Say in one sentence whether a data set can be trained on, with its most frequent fault or warning."""
+    """Say in one sentence whether a data set can be trained on, with its most frequent error or warning."""
     images = sum(summary.num_images for summary in report.splits.values())
     groups = report.groups
     errors = [group for group in groups if group.level == "error"]
@@ -126,12 +129,12 @@ def verdict_of(report: DataReport) -> str:
     most = max(errors or groups, key=lambda group: group.count)
     example = f"; most often “{most.text}” ({most.count} files)" if most.count > 1 else f"; the first is “{most.text}”"
     if errors:
-        faults = _counted(sum(group.count for group in errors), "fault")
-        return f"Not ready for training: {faults} in {images} images{example}."
-    return f"Ready for training, after a look at {_counted(len(groups), 'warning')} in {images} images{example}."
+        return f"Not ready for training: {_total(errors, 'error')} in {images} images{example}."
+    return f"Ready for training, after a look at {_total(groups, 'warning')} in {images} images{example}."
 
 
-def _counted(number: int, name: str) -> str:
+def _total(groups: Sequence[FindingGroup], name: str) -> str:
+    number = sum(group.count for group in groups)
     return f"{number} {name}" + ("s" if number != 1 else "")
 
 

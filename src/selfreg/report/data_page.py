@@ -162,6 +162,11 @@ def _card(sample: Sample, page: DataPage, album: Album) -> SampleCard:
     return SampleCard(sample, classes, tiles, f"{shape[1]}/{shape[0]}", f"0 0 {shape[1]} {shape[0]}")
 
 
+def _count(findings: Sequence[Remark], severity: str) -> int:
+    """Number of errors or warnings, one for each file or, without a file, for the data set."""
+    return sum(max(len(finding.files), 1) for finding in findings if finding.severity == severity)
+
+
 def _text(page: DataPage, cards: Sequence[SampleCard], album: Album) -> str:
     counted = [
         (index, name, sum(index in card.classes for card in cards)) for index, name in enumerate(page.class_names)
@@ -178,7 +183,8 @@ def _text(page: DataPage, cards: Sequence[SampleCard], album: Album) -> str:
         },
         class_choices=[choice for choice in counted if choice[2]],
         largest_share=max((share for share in shares if share), default=1.0),
-        faults=sum(finding.severity == "fault" for finding in page.findings),
+        faults=_count(page.findings, "fault"),
+        warnings=_count(page.findings, "warning"),
         charts=[lay_out(curve) for curve in page.curves],
         pictures=album.pictures,
         colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in page.palette[: len(page.class_names)].tolist()],

@@ -72,7 +72,8 @@ def verdicts(result: StudyResult) -> dict[str, dict[str, str]]:
             known = [each for measure in HEADLINES if (each := _difference(entries, measure))]
             if known:
                 seeds = max(len(entries[each.measure.key].seeds) for each in known)
-                words = f"({seeds} seed{'s' * (seeds > 1)}): {verdict_in_words(known)}."
+                counted = f"{seeds} seeds" if seeds > 1 else "1 seed, which cannot show how trainings differ"
+                words = f"({counted}): {verdict_in_words(known)}."
             else:
                 words = ": no seed was trained for both, so they cannot be compared."
             sentences[control][arm] = f"{arm} against {control} {words}".replace(" : ", ": ")
