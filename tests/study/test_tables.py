@@ -44,7 +44,10 @@ def test_words_name_what_is_better_worse_and_unclear_and_what_is_missing() -> No
     assert sentences[0] == (
         "mea against base (2 seeds): better in mIoU (+1.5); worse in small objects and thin parts missed (+15.0)."
     )
-    full = "full against base (1 seed, which cannot show how trainings differ): better in small objects and thin parts missed (-10.0); worse in mIoU (-1.0)."
+    full = (
+        "full against base (1 seed, which cannot show how trainings differ): better in small objects and thin parts "
+        "missed (-10.0); worse in mIoU (-1.0)."
+    )
     assert full in sentences
     assert "lost against mea: no seed was trained for both, so they cannot be compared." in sentences
     assert "images alone" in sentences[-2]
