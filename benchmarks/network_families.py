@@ -16,8 +16,11 @@ from torchvision import models
 from selfreg.networks import build_network
 from selfreg.networks.huggingface_any import model_types
 
+Size = tuple[int, int]
+Sizes = tuple[Size, ...]
+
 NUM_CLASSES = 5
-SIZE = (128, 128)
+SIZE: Size = (128, 128)
 """Height and width of the images in pixels, for networks that take them."""
 
 MODERN = (
@@ -67,14 +70,23 @@ SMALL_CONFIGURATIONS: dict[str, dict[str, Any]] = {
 """Options of model types of transformers whose default configuration is large; the others have their default."""
 
 
+SMALL_BACKBONES: dict[str, dict[str, Any]] = {
+    "beit_base_patch16_224": {"embed_dim": 96, "depth": 4, "num_heads": 2},
+    "deepseek_vit_412m": {"embed_dim": 96, "depth": 4, "num_heads": 2},
+    "naflexvit_base_patch16_gap": {"embed_dim": 96, "depth": 4, "num_heads": 2},
+    "convmixer_768_32": {"depth": 8},
+}
+"""Options of models of timm that are large although they are the smallest of their module; the others have none."""
+
+
 class Case(NamedTuple):
-    """A network to try: its place in the table, how it is built, and the image sizes to try it at."""
+    """A network to try: its place in the table, how it is built for a size, and the image sizes to try it at."""
 
     group: str
     family: str
     spec: str
-    build: Callable[[], nn.Module]
-    sizes: tuple[tuple[int, int], ...] = (SIZE,)
+    build: Callable[[Size], nn.Module]
+    sizes: Sizes = (SIZE,)
 
     @property
     def key(self) -> str:
@@ -103,19 +115,20 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield of_spec("transformers", kind, f"hf:{kind}", **SMALL_CONFIGURATIONS.get(kind, {}))
 
 
-def of_spec(group: str, family: str, spec: str, **options: Any) -> Case:
+def of_spec(group: str, family: str, spec: str, sizes: Sizes = (SIZE,), **options: Any) -> Case:
     """A network by its line of text."""
-    return Case(group, family, spec, lambda: build_network(spec, NUM_CLASSES, image_size=SIZE, **options))
+    return Case(group, family, spec, lambda size: build_network(spec, NUM_CLASSES, image_size=size, **options), sizes)
 
 
 def timm_cases(group: str, family: str, name: str) -> Iterator[Case]:
     """A backbone as `timm:NAME`, and as a classifier with a class map, which shows what taps are found."""
     declared = timm.get_pretrained_cfg(name)
     size = SIZE if declared is None else (declared.input_size[1], declared.input_size[2])
-    sizes = tuple(dict.fromkeys([size] if declared is not None and declared.fixed_input_size else [SIZE, size]))
+    fixed = declared is not None and declared.fixed_input_size
+    options = SMALL_BACKBONES.get(name, {})
     spec = f"timm:{name}"
-    yield Case(group, family, spec, lambda: build_network(spec, NUM_CLASSES, image_size=SIZE), (SIZE, size))
-    yield Case(group, family, name, lambda: Segmenter(name, NUM_CLASSES), sizes)
+    yield of_spec(group, family, spec, (SIZE, size), **options)
+    yield Case(group, family, name, lambda _: Segmenter(name, NUM_CLASSES, **options), (size,) if fixed else (SIZE, size))
 
 
 def smallest(names: list[str], tried: int = 4) -> str:
@@ -144,9 +157,9 @@ def smallest_encoders(names: list[str]) -> list[str]:
 class Segmenter(nn.Module):
     """A timm classifier with a linear class map on its last features, as a user might write it."""
 
-    def __init__(self, name: str, num_classes: int) -> None:
+    def __init__(self, name: str, num_classes: int, **options: Any) -> None:
         super().__init__()
-        self.backbone = timm.create_model(name, num_classes=0)
+        self.backbone = timm.create_model(name, num_classes=0, **options)
         self.classifier = nn.LazyConv2d(num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:

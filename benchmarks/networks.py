@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from network_families import NUM_CLASSES, Case, cases
+from network_families import NUM_CLASSES, Case, Size, cases
 from overhead import LaunchCount
 from selfreg.messages import one_line
 from selfreg.regulation import MultiExit, SelfRegulation, main_output, mask_targets, segmentation_loss
@@ -43,8 +43,7 @@ Result = dict[str, Any]
 def measure(case: Case) -> Result:
     """Build, wrap and step one network."""
     torch.manual_seed(0)
-    network = case.build()
-    size = _first_size(network, case.sizes)
+    network, size = _built(case)
     model = MultiExit(network, NUM_CLASSES, image_size=size)
     images = torch.randn(2, 3, *size)
     cell = 16 if size[0] % 16 == size[1] % 16 == 0 else 1
@@ -74,17 +73,18 @@ def _plain_loss(result: Any, labels: Tensor) -> Tensor:
     return segmentation_loss(main_output(result), labels) if loss is None else loss
 
 
-def _first_size(network: nn.Module, sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """The first size that the network takes."""
+def _built(case: Case) -> tuple[nn.Module, Size]:
+    """The network, and the first size of images that it is built for and takes."""
     errors = []
-    for size in dict.fromkeys(sizes):
+    for size in dict.fromkeys(case.sizes):
         try:
+            network = case.build(size)
             with torch.no_grad():
                 network.eval()(torch.zeros(1, 3, *size))
         except Exception as error:
             errors.append(f"{size[0]} x {size[1]}: {one_line(error, first=True)}")
         else:
-            return size
+            return network, size
     raise ValueError(f"it takes no images of the sizes tried ({'; '.join(errors)})")
 
 

@@ -1,5 +1,6 @@
 """The contract on small networks of every family; the networks that the paper names have theirs in tests/networks."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from torchvision.models import segmentation
 
 from contract import contract_for
 from fixtures.shallow import shallow
-from selfreg.networks import build_network
+from selfreg.networks import PyramidNetwork, build_network
 from selfreg.regulation import MultiExit, SelfRegulation, mask_targets
 
 transformers: Any = pytest.importorskip("transformers", reason="the extra hf is not installed")
@@ -96,7 +97,8 @@ class TimmSegmenter(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+        features: Any = self.backbone.forward_features(images)  # type: ignore[operator]
+        features = features[-1] if isinstance(features, list) else features
         if features.ndim == 3:
             side = images.shape[2] // 16
             features = features[:, -side * (images.shape[3] // 16) :]
@@ -205,6 +207,46 @@ TestTimmEfficientViT = contract_for(
     "TestTimmEfficientViT",
     timm_network("efficientvit_b0", 64, widths=(8, 8, 16, 32, 64), depths=(1, 1, 1, 1, 1)),
     timm_taps(*STAGES),
+    compiled=False,
+)
+TestTimmSAM = contract_for(
+    "TestTimmSAM",
+    timm_network(
+        "samvit_base_patch16_224",
+        8,
+        img_size=64,
+        embed_dim=16,
+        depth=4,
+        num_heads=2,
+        window_size=2,
+        global_attn_indexes=(1, 3),
+        neck_chans=8,
+    ),
+    timm_taps(*((f"blocks.{index}", 16, 16) for index in range(4)), layout="NHWC"),
+    compiled=False,
+)
+TestTimmHiera = contract_for(
+    "TestTimmHiera",
+    lambda num_classes: PyramidNetwork(
+        "hiera_tiny_224", num_classes, width=16, img_size=(64, 64), embed_dim=8, stages=(1, 1, 1, 1)
+    ),
+    tuple((f"stages.{index}", 4 * 2**index, 8 * 2**index, "NCHW") for index in range(4)),
+    compiled=False,
+)
+TestTimmCrossViT = contract_for(
+    "TestTimmCrossViT",
+    timm_network(
+        "crossvit_tiny_240",
+        16,
+        channels_first=False,
+        img_size=64,
+        img_scale=(1.0, 1.0),
+        patch_size=(8, 16),
+        embed_dim=(8, 16),
+        num_heads=(2, 2),
+        depth=((1, 1, 0),) * 3,
+    ),
+    timm_taps(*((f"blocks.{index}@0", 8, 8) for index in range(3)), layout="NLC"),
     compiled=False,
 )
 TestTimmPlainPyramid = contract_for(
@@ -369,6 +411,31 @@ def eomt(num_classes: int) -> nn.Module:
     )
 
 
+def oneformer(num_classes: int) -> nn.Module:
+    config = transformers.OneFormerConfig(
+        backbone_config=transformers.SwinConfig(**SWIN),
+        num_queries=7,
+        hidden_dim=32,
+        conv_dim=32,
+        mask_dim=32,
+        encoder_feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        dim_feedforward=16,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        return build_network(f"hf:{folder}", num_classes)
+
+
+def beit(num_classes: int) -> nn.Module:
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    return build_network(
+        "hf:beit", num_classes, image_size=(64, 64), intermediate_size=32, out_indices=[0, 1, 2, 3], **sizes
+    )
+
+
 TestSegFormer = contract_for(
     "TestSegFormer",
     segformer,
@@ -392,10 +459,19 @@ TestMaskFormer = contract_for(
     tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
     compiled=False,
 )
+TestOneFormer = contract_for(
+    "TestOneFormer",
+    oneformer,
+    tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
+    compiled=False,
+)
+TestBEiT = contract_for(
+    "TestBEiT", beit, tuple((f"beit.layers.{i}", 16, 16, "NLC") for i in range(4)), compiled=False
+)
 TestEoMT = contract_for("TestEoMT", eomt, tuple((f"layers.{i}", 16, 32, "NLC") for i in range(4)), compiled=False)
 
 
-@pytest.mark.parametrize("build", [mask2former, maskformer, eomt])
+@pytest.mark.parametrize("build", [mask2former, maskformer, oneformer, eomt])
 def test_a_network_that_classifies_masks_keeps_its_own_loss_beside_the_exits(build: Callable[[int], nn.Module]) -> None:
     torch.manual_seed(0)
     network = build(4)

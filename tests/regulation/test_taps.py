@@ -245,3 +245,49 @@ def test_a_first_convolution_that_does_not_run_first_does_not_decide_the_bands()
             return cast(Tensor, self.later(self.stem(images)))
 
     assert [tap.stride for tap in find_taps(Stem(), names=("stem", "later"))] == [2, 4]
+
+
+class ByUnits(nn.Module):
+    """A transformer without attention whose tokens lie unit by unit, units of 2 x 2 patches, unless they are sorted."""
+
+    def __init__(self, *, sorted_at_the_end: bool = False) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 8, 8)
+        self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(4))
+        self.rows = nn.Identity()
+        self.head = nn.Conv2d(6, 3, 1)
+        self.sorted_at_the_end = sorted_at_the_end
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2] // 16, images.shape[3] // 16
+        units = self.patches(images).unflatten(3, (width, 2)).unflatten(2, (height, 2))
+        tokens = units.permute(0, 3, 5, 2, 4, 1).flatten(1, 4)
+        for layer in self.blocks:
+            tokens = layer(tokens)
+        tokens = tokens.unflatten(1, (2, 2, height, width)).permute(0, 3, 1, 4, 2, 5).flatten(1, 4)
+        grid = self.rows(tokens).transpose(1, 2).unflatten(2, (2 * height, 2 * width))
+        return F.interpolate(self.head(grid), size=images.shape[2:])
+
+
+def test_tokens_that_do_not_lie_row_by_row_are_no_taps() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"no stages found in ByUnits \(the tokens of 'blocks.0' do not lie row by"):
+        find_taps(ByUnits())
+    with pytest.raises(ValueError, match=r"tap 'blocks.2' gives tokens that do not lie row by row.*another tap"):
+        find_taps(ByUnits(), names=("patches", "blocks.2"))
+    taps = find_taps(ByUnits(), names=("patches", "rows"))
+    assert [(tap.stride, tap.layout, tap.grid) for tap in taps] == [(8, "NCHW", None), (8, "NLC", (16, 24))]
+
+
+def test_a_map_that_could_be_read_in_both_layouts_has_the_stride_of_the_patches() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 18, 16, 16), nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps: Tensor = self.second(self.first(images).permute(0, 2, 3, 1))
+            return maps.permute(0, 3, 1, 2)
+
+    # (1, 8, 12, 18) would be a map of stride 10 with 8 channels, too
+    assert find_taps(Patches(), names=("second",))[0] == Tap("second", 16, 18, "NHWC")

@@ -85,7 +85,8 @@ def build_any(
         raise ValueError(f"{spec} is a model type, which has no weights; name a folder or OWNER/NAME of the hub")
     transformers: Any = importlib.import_module("transformers")
     config_class = transformers.CONFIG_MAPPING[kind]
-    base = config_class.from_dict(_without_loading(spec, fields))
+    given = _without_loading(spec, fields)
+    base = config_class.from_dict(given)
     check_options(spec, options, _option_names(transformers, base), "field")
     if not is_checkpoint(name) and image_size is not None and hasattr(base, "image_size"):
         height, width = image_size
@@ -94,7 +95,8 @@ def build_any(
         "num_labels": num_classes,
         **({"use_auxiliary_head": False} if hasattr(base, "use_auxiliary_head") else {}),
     }
-    known = {key: value for key, value in base.to_dict().items() if key not in ("id2label", "label2id")}
+    # what was given alone: fields derived from others, such as the stages to give, follow the options
+    known = {key: value for key, value in given.items() if key not in ("id2label", "label2id")}
     config = config_class.from_dict({**known, **changed, **options})
     if kind == "oneformer":
         config.is_training = False  # without the contrastive loss, which compares queries with texts

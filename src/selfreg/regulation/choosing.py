@@ -9,6 +9,7 @@ from torch import nn
 
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.probe import observe
+from selfreg.regulation.spatial_order import out_of_order
 from selfreg.regulation.tap import Tap
 
 AUTO_TAPS = 4
@@ -25,12 +26,15 @@ def choose_stages(network: nn.Module, image_size: tuple[int, int]) -> list[Tap]:
     num_classes = main_output(result).shape[1]
     candidates = [_proposed(seen, proposal) for proposal in _proposals(modules)]
     candidates += [_before_decoder(seen, num_classes, powers=True), _before_decoder(seen, num_classes, powers=False)]
-    for candidate in candidates:
-        taps = _select(candidate)
-        if len(taps) > 1:
+    scattered: list[str] = []
+    for taps in (_select(candidate) for candidate in candidates):
+        found = out_of_order(network, taps, image_size) if len(taps) > 1 else []
+        if len(taps) > 1 and not found:
             return taps
+        scattered += found
+    why = f" (the tokens of {scattered[0]!r} do not lie row by row)" if scattered else ""
     raise ValueError(
-        f"no stages found in {type(network).__name__}: name its taps, for instance taps=('layer1', 'layer2')"
+        f"no stages found in {type(network).__name__}{why}: name its taps, for instance taps=('layer1', 'layer2')"
     )
 
 

@@ -41,10 +41,10 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
     shapes: dict[str, tuple[int, ...]] = {}
 
     def record(name: str, output: Any) -> None:
-        for path, tensor in _flatten(name, output):
+        for path, tensor in flatten(name, output):
             shapes.setdefault(path, tuple(tensor.shape))
 
-    size, result = _run_at_some_size(network, names, image_size, record, shapes.clear)
+    size, result = run_at_some_size(network, names, image_size, record, shapes.clear)
     patches = _patch_sizes(network)
     taps = (_describe(name, shape, size, patches) for name, shape in shapes.items())
     return [tap for tap in taps if tap is not None], result
@@ -82,7 +82,7 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
         runs.clear()
 
     names = [name for name, _ in network.named_modules() if name]
-    _, result = _run_at_some_size(network, names, image_size, record, forget)
+    _, result = run_at_some_size(network, names, image_size, record, forget)
     full = main_output(result)
     if full.shape[1] != num_classes:
         raise ValueError(f"{type(network).__name__} gives {full.shape[1]} classes, not num_classes = {num_classes}")
@@ -103,18 +103,36 @@ def _upsamples_to(class_map: Tensor, full: Tensor) -> bool:
     return False
 
 
-def _run_at_some_size(
+def run_at_some_size(
     network: nn.Module,
     names: list[str],
     image_size: tuple[int, int],
     record: Callable[[str, Any], None],
     forget: Callable[[], None],
+    images: Callable[[nn.Module, tuple[int, int, int]], Tensor] | None = None,
 ) -> tuple[tuple[int, int], Any]:
+    """Run the network once on noise, at the first of the sizes of `observe` that it takes.
+
+    Args:
+        network: Any segmentation network; it is left as it was.
+        names: Modules whose outputs are reported to `record`.
+        image_size: (height, width) in pixels.
+        record: Called with a module's name and its output.
+        forget: Called before each try.
+        images: Makes the images from the network and (C, H, W); one image of noise by default.
+
+    Returns:
+        The (height, width) that the network took, and what it returned.
+
+    Raises:
+        ValueError: If the network refuses all sizes.
+    """
+    images = images or (lambda network, shape: noise(network, (1, *shape)))
     errors: list[str] = []
     for channels, size in product(_input_channels(network), _sizes(network, image_size)):
         forget()
         try:
-            return size, _dry_run(network, names, (channels, *size), record)
+            return size, _dry_run(network, names, images(network, (channels, *size)), record)
         except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
             errors.append(f"{size[0]} x {size[1]}: {one_line(error, first=True)}")
     declared = ", ".join(f"({height}, {width})" for height, width in _declared_sizes(network))
@@ -124,9 +142,7 @@ def _run_at_some_size(
     raise ValueError(f"{kind} refuses the dry run ({tried}): give an image_size that it accepts{advice}")
 
 
-def _dry_run(
-    network: nn.Module, names: list[str], shape: tuple[int, int, int], record: Callable[[str, Any], None]
-) -> Any:
+def _dry_run(network: nn.Module, names: list[str], images: Tensor, record: Callable[[str, Any], None]) -> Any:
     """Run once in eval mode without gradient, reporting the named modules' outputs; leave the network as it was."""
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -141,7 +157,7 @@ def _dry_run(
     try:
         network.eval()
         with torch.no_grad():
-            return network(_noise_image(network, shape))
+            return network(images)
     finally:
         for handle in handles:
             handle.remove()
@@ -149,11 +165,12 @@ def _dry_run(
             module.training = mode
 
 
-def _noise_image(network: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+def noise(network: nn.Module, shape: tuple[int, int, int, int], seed: int = 0) -> Tensor:
+    """Standard normal images (N, C, H, W) on the device and in the dtype of the network."""
     parameter = next(network.parameters(), torch.empty(0))
     dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
-    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    return noise.to(device=parameter.device, dtype=dtype)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return images.to(device=parameter.device, dtype=dtype)
 
 
 def _input_channels(network: nn.Module) -> list[int]:
@@ -199,15 +216,16 @@ def _declared_sizes(network: nn.Module) -> list[tuple[int, int]]:
     return list(dict.fromkeys(sizes))
 
 
-def _flatten(name: str, output: Any) -> Iterable[tuple[str, Tensor]]:
+def flatten(name: str, output: Any) -> Iterable[tuple[str, Tensor]]:
+    """The tensors of a module's output, each with the name of a tap on it."""
     if isinstance(output, Tensor):
         yield name, output
     elif isinstance(output, Mapping):
         for key, value in output.items():
-            yield from _flatten(f"{name}@{key}", value)
+            yield from flatten(f"{name}@{key}", value)
     elif isinstance(output, (list, tuple)):
         for index, value in enumerate(output):
-            yield from _flatten(f"{name}@{index}", value)
+            yield from flatten(f"{name}@{index}", value)
 
 
 def _patch_sizes(network: nn.Module) -> set[int]:
@@ -221,10 +239,13 @@ def _describe(name: str, shape: tuple[int, ...], image_size: tuple[int, int], pa
     if 0 in shape:
         return None
     if len(shape) == 4:
-        for layout, grid, channels in (("NCHW", shape[2:], shape[1]), ("NHWC", shape[1:3], shape[3])):
-            stride = _stride(grid, image_size)
-            if stride is not None:
-                return Tap(name, stride, channels, layout)
+        readings = [
+            Tap(name, stride, channels, layout)
+            for layout, grid, channels in (("NCHW", shape[2:], shape[1]), ("NHWC", shape[1:3], shape[3]))
+            if (stride := _stride(grid, image_size)) is not None
+        ]
+        # (1, 4, 8, 16) of an image of 64 x 128 can be either: the stride of patches decides, then the usual layout
+        return min(readings, key=lambda tap: tap.stride not in patches, default=None)
     if len(shape) == 3:
         return _describe_tokens(name, shape, image_size, patches)
     return None
@@ -264,4 +285,5 @@ def _describe_tokens(name: str, shape: tuple[int, ...], image_size: tuple[int, i
     if not found:
         return None
     _, prefix, _, stride = min(found)
-    return Tap(name, stride, shape[2], "NLC", prefix)
+    grid = image_size[0] // stride, image_size[1] // stride
+    return Tap(name, stride, shape[2], "NLC", prefix, grid=grid)

@@ -139,6 +139,7 @@ def _tokens_to_grid(tokens: Tensor, tap: Tap, image_size: tuple[int, int] | None
     for height, width in (
         (image_size[0] // tap.stride, image_size[1] // tap.stride),
         (-(-image_size[0] // tap.stride), -(-image_size[1] // tap.stride)),
+        *([tap.grid] if tap.grid else []),
     ):
         if height * width == length:
             grid = tokens[:, tap.prefix_tokens :].transpose(1, 2)

@@ -9,7 +9,8 @@ class Tap:
 
     name: module name, with `@i` for an element of its output; stride: input pixels per output cell; channels: C;
     layout: "NCHW", "NHWC" or "NLC" (tokens); prefix_tokens: class and register tokens ahead of the grid (NLC only);
-    is_class_map: the output is a class map already (an auxiliary head), so that its exit adds no classifier.
+    is_class_map: the output is a class map already (an auxiliary head), so that its exit adds no classifier;
+    grid: rows and columns of the tokens in the dry run (NLC only), which a network that resizes all images keeps.
     """
 
     name: str
@@ -18,3 +19,4 @@ class Tap:
     layout: str
     prefix_tokens: int = 0
     is_class_map: bool = False
+    grid: tuple[int, int] | None = None

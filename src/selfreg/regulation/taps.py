@@ -22,6 +22,7 @@ from selfreg.regulation.choosing import choose_stages
 from selfreg.regulation.options import PROBE_SIZE
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.probe import observe
+from selfreg.regulation.spatial_order import out_of_order
 from selfreg.regulation.tap import Tap
 
 # attributes that hold an auxiliary head in torchvision and in transformers
@@ -193,7 +194,13 @@ def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, 
             elements = [other for other in found if other.startswith(name + "@")]
             hint = f"; name an element: {', '.join(elements)}" if elements else ""
             raise ValueError(f"tap {name!r} gave no feature map in the dry run{hint}")
-    return [found[name] for name in names]
+    taps = [found[name] for name in names]
+    for name in out_of_order(network, taps, image_size):
+        raise ValueError(
+            f"tap {name!r} gives tokens that do not lie row by row (a change of one half of the image did not show in "
+            "that half of them), so that no exit can compare them with labels: name another tap"
+        )
+    return taps
 
 
 def _class_map_names(network: nn.Module) -> list[str]:
