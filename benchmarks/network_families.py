@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 import timm
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
@@ -41,8 +40,24 @@ MODERN = (
 )
 """Backbones that people start from now; DINOv3's ConvNeXt has the architecture of `convnext_tiny`."""
 
-_SMALL = ("test_", "zepto", "atto", "femto", "pico", "nano", "xxs", "xxt", "tiny", "_ti", "mini", "xs", "_t", "small")
-_LARGE = re.compile("large|huge|giant|gigantic|enormous|so400m|xl|_[lbmhg](_|$|1|2|3)|base|[1-9]b_")
+_SMALL = (
+    "test_",
+    "zepto",
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "xx_small",
+    "xxs",
+    "xxt",
+    "tiny",
+    "_ti",
+    "mini",
+    "xs",
+    "_t",
+    "small",
+)
+_LARGE = re.compile("large|huge|giant|gigantic|enormous|so400m|xl|_[lbmhg](_|$)|base|[1-9]b_")
 
 
 _PLAIN = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2}
@@ -70,13 +85,27 @@ SMALL_CONFIGURATIONS: dict[str, dict[str, Any]] = {
 """Options of model types of transformers whose default configuration is large; the others have their default."""
 
 
+_NARROW = {"embed_dim": 96, "depth": 4, "num_heads": 2}
 SMALL_BACKBONES: dict[str, dict[str, Any]] = {
-    "beit_base_patch16_224": {"embed_dim": 96, "depth": 4, "num_heads": 2},
-    "deepseek_vit_412m": {"embed_dim": 96, "depth": 4, "num_heads": 2},
-    "naflexvit_base_patch16_gap": {"embed_dim": 96, "depth": 4, "num_heads": 2},
-    "convmixer_768_32": {"depth": 8},
+    "beit_base_patch16_224": _NARROW,
+    "deepseek_vit_412m": _NARROW,
+    "gemma4_vit_167m": _NARROW,
+    "mobilenetv5_300m": {"channel_multiplier": 0.25},
+    "naflexvit_base_patch16_gap": _NARROW,
+    "qwen3_vit_88m": _NARROW,
 }
 """Options of models of timm that are large although they are the smallest of their module; the others have none."""
+
+_UNPROMISING = {
+    "byoanet": "eca_halonext26ts",
+    "coat": "coat_tiny",
+    "dla": "dla46x_c",
+    "naflexvit": "naflexvit_base_patch16_gap",
+    "tresnet": "tresnet_m",
+    "vision_transformer_sam": "samvit_base_patch16_224",
+    "xcit": "xcit_nano_12_p16_224",
+}
+"""The smallest models of modules of timm whose names do not promise that."""
 
 
 class Case(NamedTuple):
@@ -97,7 +126,7 @@ class Case(NamedTuple):
 def cases(*, quick: bool) -> Iterator[Case]:
     """All networks, with `quick` one encoder of each family of segmentation_models_pytorch."""
     for module in timm.list_modules():
-        name = smallest(timm.list_models(module=module))
+        name = _UNPROMISING.get(module) or smallest(timm.list_models(module=module))
         yield from timm_cases("timm", module, name)
     for name in MODERN:
         yield from timm_cases("modern", name, name)
@@ -121,36 +150,35 @@ def of_spec(group: str, family: str, spec: str, sizes: Sizes = (SIZE,), **option
 
 
 def timm_cases(group: str, family: str, name: str) -> Iterator[Case]:
-    """A backbone as `timm:NAME`, and as a classifier with a class map, which shows what taps are found."""
+    """A backbone as a classifier with a class map, which shows what taps are found, and as `timm:NAME`."""
     declared = timm.get_pretrained_cfg(name)
     size = SIZE if declared is None else (declared.input_size[1], declared.input_size[2])
     fixed = declared is not None and declared.fixed_input_size
     options = SMALL_BACKBONES.get(name, {})
     spec = f"timm:{name}"
+    yield Case(
+        group, family, name, lambda _: Segmenter(name, NUM_CLASSES, **options), (size,) if fixed else (SIZE, size)
+    )
     yield of_spec(group, family, spec, (SIZE, size), **options)
-    yield Case(group, family, name, lambda _: Segmenter(name, NUM_CLASSES, **options), (size,) if fixed else (SIZE, size))
 
 
-def smallest(names: list[str], tried: int = 4) -> str:
-    """The model with the fewest parameters among those whose names promise a small one."""
+def smallest(names: list[str]) -> str:
+    """The model whose name promises the fewest parameters."""
 
     def promise(name: str) -> tuple[int, bool, int, str]:
         rank = next((index for index, part in enumerate(_SMALL) if part in name), len(_SMALL))
         return rank, bool(_LARGE.search(name)), sum(int(number) for number in re.findall(r"\d+", name)), name
 
-    def parameters(name: str) -> int:
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in timm.create_model(name).parameters())
-
-    promising = sorted(names, key=promise)[:tried]
-    return promising[0] if len(promising) == 1 else min(promising, key=parameters)
+    return min(names, key=promise)
 
 
 def smallest_encoders(names: list[str]) -> list[str]:
     """One encoder of segmentation_models_pytorch per family: the first of those that share a stem."""
     families: dict[str, str] = {}
     for name in names:
-        families.setdefault(re.split(r"\d", name.removeprefix("timm-").replace("tu-", ""))[0].rstrip("-_"), name)
+        families.setdefault(
+            re.split(r"-?[a-z]?\d", name.removeprefix("timm-").replace("tu-", ""))[0].rstrip("-_"), name
+        )
     return list(families.values())
 
 

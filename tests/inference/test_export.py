@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from timm.layers import Conv2dSame
+from timm.layers import AvgPool2dSame, Conv2dSame, MaxPool2dSame
 from torch.nn import functional
 
 from selfreg.inference import export
@@ -85,6 +85,28 @@ def test_an_exporter_that_fails_is_named_with_its_versions_and_leaves_nothing(
     error = capsys.readouterr().err
     assert f"torch {torch.__version__}" in error
     assert error.endswith("'dtype'; try newer versions of both, or --format torch-export\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pooling_to_the_same_size_is_fixed_for_the_export_and_computes_the_same() -> None:
+    torch.manual_seed(0)
+    pools = torch.nn.Sequential(AvgPool2dSame(2, 1), MaxPool2dSame(3, 2), AvgPool2dSame(3, 2))
+    fixed = exportable(pools)
+    assert not {AvgPool2dSame, MaxPool2dSame} & {type(module) for module in fixed.modules()}
+    features = torch.randn(2, 3, 32, 64)
+    assert torch.equal(fixed(features), pools(features))
+
+
+def test_a_program_that_cannot_be_written_is_named_with_the_version_and_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed serializing node ceil in graph\nand more")
+
+    monkeypatch.setattr("torch.export.save", fail)
+    assert selfreg("export", run.folder, tmp_path / "model.pt2", "--format", "torch-export") == 2
+    error = capsys.readouterr().err
+    assert f"torch {torch.__version__} cannot write the network: Failed serializing node ceil in graph; try" in error
     assert not list(tmp_path.iterdir())
 
 

@@ -279,6 +279,12 @@ def test_a_timm_backbone_that_stays_at_one_size_is_built_for_the_crop() -> None:
         assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 64, 96)
 
 
+def test_crossvit_which_resizes_images_itself_is_not_built_for_a_crop_that_its_patches_do_not_divide() -> None:
+    with torch.device("meta"):
+        network = build_network("timm:crossvit_tiny_240", NUM_CLASSES, image_size=(64, 96)).eval()
+        assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 64, 96)
+
+
 def test_the_size_that_an_option_names_goes_before_that_of_the_crop() -> None:
     with torch.device("meta"):
         network = build_network("timm:hiera_tiny_224", NUM_CLASSES, image_size=(64, 96), img_size=(96, 96)).eval()

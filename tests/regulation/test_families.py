@@ -465,9 +465,7 @@ TestOneFormer = contract_for(
     tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
     compiled=False,
 )
-TestBEiT = contract_for(
-    "TestBEiT", beit, tuple((f"beit.layers.{i}", 16, 16, "NLC") for i in range(4)), compiled=False
-)
+TestBEiT = contract_for("TestBEiT", beit, tuple((f"beit.layers.{i}", 16, 16, "NLC") for i in range(4)), compiled=False)
 TestEoMT = contract_for("TestEoMT", eomt, tuple((f"layers.{i}", 16, 32, "NLC") for i in range(4)), compiled=False)
 
 

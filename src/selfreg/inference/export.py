@@ -81,9 +81,7 @@ def export_run(
             _write_onnx(program, temporary, metadata)
             compute = _onnx_session(temporary)
         else:
-            extra = {"selfreg.json": metadata}
-            torch.export.save(program, temporary, extra_files=extra)
-            compute = torch.export.load(temporary).module()
+            compute = _write_program(program, temporary, metadata)
         parity = _compare(network, compute, len(info.mean))
         if parity.max_difference > TOLERANCE or parity.agreement < 0.999:
             raise ValueError(
@@ -105,6 +103,19 @@ def _export_program(network: nn.Module, bands: int) -> ExportedProgram:
     except Exception as error:
         raise ValueError(
             f"the network cannot be exported with free height and width: {one_line(error, first=True)}"
+        ) from error
+
+
+def _write_program(program: ExportedProgram, path: Path, metadata: str) -> Callable[[Tensor], Tensor]:
+    try:
+        torch.export.save(program, path, extra_files={"selfreg.json": metadata})
+        return torch.export.load(path).module()
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"torch.export of torch {torch.__version__} cannot write the network: {one_line(error, first=True)}; "
+            "try a newer version, or --format onnx"
         ) from error
 
 

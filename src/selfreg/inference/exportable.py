@@ -12,20 +12,22 @@ from torch import Tensor, nn
 def exportable(network: nn.Module) -> nn.Module:
     """A copy of a network that can be exported with free height and width, and computes the same.
 
-    Convolutions that pad to "same" (timm's, of TensorFlow's networks) pad by a fixed number of pixels: where the
-    stride divides the side, as in images whose sides are multiples of 32, "same" is (k - 1) d + 1 - s pixels for
-    kernel k, dilation d and stride s, the odd one at the bottom and right. Left to be computed from the size of the
-    image, the expressions of one layer stand in those of the next, and an export does not end.
+    Convolutions and pooling that pad to "same" (timm's, of TensorFlow's networks, and in dilated stages of ResNet-D)
+    pad by a fixed number of pixels: where the stride divides the side, as in images whose sides are multiples of 32,
+    "same" is (k - 1) d + 1 - s pixels for kernel k, dilation d and stride s, the odd one at the bottom and right. Left
+    to be computed from the size of the image, the expressions of one layer stand in those of the next, and an export
+    does not end, or its program cannot be written.
 
     The layers change their class in place, since a network may hold them in lists of its own beside its submodules
     (transformers' UPerNet does).
     """
-    from timm.layers import Conv2dSame
+    from timm.layers import AvgPool2dSame, Conv2dSame, MaxPool2dSame
 
+    fixed = {Conv2dSame: FixedSameConv2d, AvgPool2dSame: FixedSameAvgPool2d, MaxPool2dSame: FixedSameMaxPool2d}
     network = copy.deepcopy(network)
     for module in network.modules():
-        if type(module) is Conv2dSame:
-            module.__class__ = FixedSameConv2d
+        if type(module) in fixed:
+            module.__class__ = fixed[type(module)]
     return network
 
 
@@ -77,8 +79,26 @@ class FixedSameConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, D, H / stride, W / stride)."""
-        padded = nn.functional.pad(features, _same_padding(self))
+        padded = nn.functional.pad(features, _same_padding(self.kernel_size, self.stride, self.dilation))
         return nn.functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class FixedSameAvgPool2d(nn.AvgPool2d):
+    """Average pooling with "same" padding by zeros of a map whose sides the stride divides."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H / stride, W / stride)."""
+        padding = _same_padding(_both(self.kernel_size), _both(self.stride), (1, 1))
+        return super().forward(nn.functional.pad(features, padding))
+
+
+class FixedSameMaxPool2d(nn.MaxPool2d):
+    """Max pooling with "same" padding of a map whose sides the stride divides."""
+
+    def forward(self, features: Tensor) -> Any:
+        """(N, C, H, W) to (N, C, H / stride, W / stride)."""
+        padding = _same_padding(_both(self.kernel_size), _both(self.stride), _both(self.dilation))
+        return super().forward(nn.functional.pad(features, padding, value=float("-inf")))
 
 
 def _pair(size: Any) -> tuple[int | None, int | None]:
@@ -95,12 +115,17 @@ def _bin_weights(bins: int, length: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (end - begin).to(like.dtype)
 
 
-def _same_padding(convolution: nn.Conv2d) -> tuple[int, int, int, int]:
+def _both(size: Any) -> tuple[int, int]:
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return rows, columns
+
+
+def _same_padding(
+    kernel_size: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+) -> tuple[int, int, int, int]:
     """Left, right, top, bottom."""
     sides: list[int] = []
-    for kernel, dilation, stride in zip(
-        convolution.kernel_size[::-1], convolution.dilation[::-1], convolution.stride[::-1], strict=True
-    ):
+    for kernel, dilation, stride in zip(kernel_size[::-1], dilations[::-1], strides[::-1], strict=True):
         total = max((kernel - 1) * dilation + 1 - stride, 0)
         sides += [total // 2, total - total // 2]
     return sides[0], sides[1], sides[2], sides[3]
