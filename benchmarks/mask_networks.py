@@ -3,9 +3,10 @@
     python benchmarks/mask_networks.py                  # both networks, three seeds: a few minutes on one core
     python benchmarks/mask_networks.py --networks eomt --steps 400
 
-Both arms of a seed begin with the same weights and see the same batches. `plain` is the loss of transformers alone;
-`full` adds the exits with all regulations. mIoU is that of the last weights on the validation scenes. The networks have
-tens of thousands of parameters and train for a minute, so what counts is the difference.
+Both arms of a seed begin with the same weights, see the same batches, and take the loss at the same random points of
+the masks. `plain` is the loss of transformers alone; `full` adds the exits with all regulations. mIoU is that of the
+last weights on the validation scenes; the mean difference has its standard error. The networks have tens of thousands
+of parameters and train for a minute, so what counts is the difference.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib
+import math
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -104,6 +106,7 @@ def train(network: nn.Module, data: tuple[Tensor, Tensor], steps: int, seed: int
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     objective = SelfRegulation()
     for step, (images, masks) in enumerate(batches(*data, steps, seed)):
+        torch.manual_seed(steps * seed + step)  # both arms sample the same points of the masks
         result: Any = model(images, **mask_targets(network, masks))
         loss = objective(result, masks, progress=step / steps).total if exits else network_loss(result)
         assert loss is not None
@@ -149,7 +152,8 @@ def main() -> None:
                 found.append(miou(network, *validation))
             differences.append(found[1] - found[0])
             print(f"| {name} | {seed} | {found[0]:.1f} | {found[1]:.1f} | {differences[-1]:+.1f} |", flush=True)
-        print(f"| {name} | mean | | | {statistics.mean(differences):+.1f} |", flush=True)
+        error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else math.nan
+        print(f"| {name} | mean | | | {statistics.mean(differences):+.1f} ± {error:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from timm.layers import AvgPool2dSame, Conv2dSame, MaxPool2dSame
+from timm.layers import Conv2dSame
+from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch.nn import functional
 
 from selfreg.inference import export

@@ -21,7 +21,8 @@ def exportable(network: nn.Module) -> nn.Module:
     The layers change their class in place, since a network may hold them in lists of its own beside its submodules
     (transformers' UPerNet does).
     """
-    from timm.layers import AvgPool2dSame, Conv2dSame, MaxPool2dSame
+    from timm.layers import Conv2dSame
+    from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 
     fixed = {Conv2dSame: FixedSameConv2d, AvgPool2dSame: FixedSameAvgPool2d, MaxPool2dSame: FixedSameMaxPool2d}
     network = copy.deepcopy(network)
