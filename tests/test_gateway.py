@@ -206,6 +206,7 @@ ALLOWED = {
     ("inference/export.py", "onnx.save"): "the temporary file of the gateway",
     ("inference/export.py", "onnxruntime.InferenceSession"): "the file that was just written",
     ("inference/export.py", "torch.export.load"): "the file that was just written",
+    ("inference/export.py", "torch.export.save"): "the temporary file of the gateway",
     ("report/rendering.py", "(folder / name).read_text"): "a template of this package",
     ("report/rendering.py", "(folder / 'page.css').read_text"): "a template of this package",
     ("importing/labelme.py", "Image.open"): "bytes, read by the gateway",
