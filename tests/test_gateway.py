@@ -33,7 +33,8 @@ class Command:
 
 _ONE_RUN = ("--arms", "full", "--seeds", "1")
 COMMANDS = {
-    "train": Command(lambda given, out: ["train", given / "tiny.yaml", "--out", out, "--resume"]),
+    "train": Command(lambda given, out: ["train", given / "tiny.yaml", "--out", out, "--resume", "--no-page"]),
+    "page": Command(lambda given, out: ["train", given / "tiny.yaml", "--out", out, "--resume"], "run"),
     "evaluate": Command(lambda _, out: ["evaluate", out], "run"),
     "predict": Command(lambda given, out: ["predict", given / "run", given / "photo.png", "-o", out, "--overlay"]),
     "compare": Command(lambda given, out: ["compare", out, given / "other"], "run"),
@@ -48,8 +49,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("given")
     data = {"options": {"length": 4, "evaluation_length": 2, "size": [64, 64]}}
     config = write_config(folder, data={**data, "kind": "scenes"}, network=QUICK_TO_EXPORT, training={"epochs": 1})
-    assert selfreg("train", config, "--out", folder / "run") == 0
-    shutil.rmtree(folder / "run" / "evaluation", ignore_errors=True)
+    assert selfreg("train", config, "--out", folder / "run", "--no-page") == 0
     shutil.copytree(folder / "run", folder / "other")
     shutil.copytree(folder / "run", folder / "study" / "full" / "seed-3")
     root = write_tagged_folder(folder / "set", train=4, val=2, size=(64, 64))
