@@ -5,6 +5,14 @@ import os
 import pytest
 import torch
 
+LONGEST = {"test_gateway.py", "test_faults.py", "test_export.py", "test_examples.py", "test_study.py", "test_try.py"}
+"""Files with tests of many seconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that at the end of a run nobody waits for one of them."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:

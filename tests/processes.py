@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import gc
 import json
 import os
 import selectors
@@ -220,15 +221,19 @@ def _main(address: str, descriptor: str) -> None:
     # a terminal's Ctrl-C is for the tests
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import lightning.pytorch.strategies.launchers.subprocess_script as launcher
+    import segmentation_models_pytorch  # noqa: F401
     import torch
     import torch.utils.tensorboard
 
     import selfreg.cli
+    import selfreg.comparison.run_page
     import selfreg.study.runner
     import selfreg.training.fit
     import selfreg.weak.pipeline
 
     torch.set_num_threads(1)
+    # the processes share the memory of what is imported for as long as nothing touches it
+    gc.freeze()
     for module in (launcher, selfreg.study.runner):
         vars(module)["subprocess"] = WARM
     command = _serve(socket.socket(fileno=int(descriptor)))

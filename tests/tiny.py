@@ -1,5 +1,6 @@
 """A configuration small enough to train in seconds, and the command called as users call it."""
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from processes import WARM
 from selfreg.cli import main
 from selfreg.config import parse_config
-from selfreg.data import Labels
+from selfreg.data import Labels, Pair, Scenes
 from selfreg.opening import build_from_config
 from selfreg.run import Run
 from selfreg.run_info import RunInfo
@@ -60,8 +61,12 @@ def untrained_run(folder: Path, class_names: Sequence[str], **sections: dict[str
 
 
 def selfreg(*arguments: str | Path) -> int:
-    """Call the command in this process; return its exit status. Trainings that a study starts begin warm."""
+    """Call the command in this process; return its exit status.
+
+    Trainings that a study starts begin warm, and a scene that was painted for a command before is not painted again.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scenes, "read", _read_painted)
         patch.setattr(runner, "subprocess", WARM)
         # the command sets it for good, which is undone here: other processes of the tests need what it forbids
         patch.setenv("PYTHONSAFEPATH", "1")
@@ -69,3 +74,18 @@ def selfreg(*arguments: str | Path) -> int:
         with pytest.raises(SystemExit) as ended:
             main()
     return int(ended.value.code or 0)
+
+
+_read_scene = Scenes.read
+
+
+def _read_painted(scenes: Scenes, index: int) -> Pair:
+    if not 0 <= index < len(scenes):
+        return _read_scene(scenes, index)
+    image, mask = _paint(scenes.split, *scenes.size, scenes.seed, index)
+    return Pair(image.copy(), mask.copy())
+
+
+@functools.lru_cache(maxsize=1000)
+def _paint(split: str, height: int, width: int, seed: int, index: int) -> Pair:
+    return _read_scene(Scenes(split, index + 1, (height, width), seed), index)
