@@ -51,7 +51,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("one")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent)
-        assert selfreg("train", small_config(folder), "--out", folder / "run") == 0
+        assert selfreg("train", small_config(folder), "--out", folder / "run", "--no-page") == 0
     return Run.open(folder / "run")
 
 
@@ -104,7 +104,7 @@ def test_a_process_that_fails_ends_all_and_the_run_resumes_to_the_same_weights(
 ) -> None:
     run = Run(tmp_path / "run")
     config = small_config(tmp_path)
-    failed = command(tmp_path, "train", config, "--out", run.folder, *TWO, FAILING_RANK="1")
+    failed = command(tmp_path, "train", config, "--out", run.folder, "--no-page", *TWO, FAILING_RANK="1")
     assert failed.wait() != 0
     assert "the loss is not finite at step 4" in failed.stderr
     # the process at fault has two of the four images of the step
@@ -112,7 +112,7 @@ def test_a_process_that_fails_ends_all_and_the_run_resumes_to_the_same_weights(
     assert "another process broke" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert run.summary() is None
-    resumed = command(tmp_path, "train", config, "--out", run.folder, "--resume", *TWO)
+    resumed = command(tmp_path, "train", config, "--out", run.folder, "--resume", "--no-page", *TWO)
     assert resumed.wait() == 0, resumed.stderr
     expected, found = load_file(two[0].weights_path("last")), load_file(run.weights_path("last"))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -126,7 +126,7 @@ def test_batches_that_one_process_cannot_use_are_left_out_by_all(tmp_path: Path)
     weights = []
     for name, processes, failing in (("one", (), "0"), ("two", TWO, "1")):
         run = Run(tmp_path / name)
-        skipping = ("--set", "training.skip_non_finite=2", *processes)
+        skipping = ("--no-page", "--set", "training.skip_non_finite=2", *processes)
         ended = command(tmp_path, "train", config, "--out", run.folder, *skipping, FAILING_RANK=failing)
         assert ended.wait() == 0, ended.stderr
         assert "skipped a batch whose loss is not finite (2 of 2)" in ended.stderr

@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     config = write_config(folder, method={"warm_up": 0.5})
     for arm in ("base", "full"):
-        assert selfreg("train", config, "--out", folder / arm, "--set", f"method.arm={arm}") == 0
+        assert selfreg("train", config, "--out", folder / arm, "--no-page", "--set", f"method.arm={arm}") == 0
     return {arm: Run.open(folder / arm) for arm in ("base", "full")}
 
 

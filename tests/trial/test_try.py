@@ -17,7 +17,7 @@ from selfreg.trial.trainings import StudyTrainings
 from tiny import selfreg
 from trial.fakes import Clock
 
-NETWORK = "smp:FPN/tu-mobilenetv3_small_050"
+NETWORK = "smp:FPN/tu-test_efficientnet"
 CLOCK = Clock()
 
 
