@@ -1,6 +1,7 @@
 """A whole try through the command, tiny: generated scenes, a small network, trainings of a few steps."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,11 @@ def test_it_leaves_a_verdict_a_page_and_a_network(tried: Path, capsys: pytest.Ca
     assert content["spent_seconds"] == 1500
     assert sentence.split(":")[1] in (out / "index.html").read_text(encoding="utf-8")
     assert sentence in (out / "study.md").read_text(encoding="utf-8")
-    assert "<img" in (out / "pictures.html").read_text(encoding="utf-8")
+    pictures = (out / "pictures.html").read_text(encoding="utf-8")
+    assert "<img" in pictures
+    # the first pair alone decides nothing
+    assert sentence.split(":")[1] in pictures
+    assert not re.search('<(strong|small|li) class="[^"]*(better|worse)"', pictures)
     assert (out / "cases.png").exists()
     assert Run.open(out / "best").evaluation_path("val").exists()
     assert selfreg("evaluate", out / "best") == 0
@@ -154,12 +159,13 @@ def test_data_of_one_class_are_refused(tmp_path: Path, capsys: pytest.CaptureFix
     assert "has the single class 'thing'" in capsys.readouterr().err
 
 
-def test_a_single_validation_image_is_refused_before_anything_is_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("splits", [{"train": 3, "val": 1}, {"train": 1, "val": 3}])
+def test_a_split_of_one_image_is_refused_before_anything_is_measured(
+    splits: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_folder(tmp_path / "data", splits={"train": 3, "val": 1})
+    root = write_folder(tmp_path / "data", splits=splits)
     assert selfreg("try", root, "--out", tmp_path / "out", "--network", NETWORK) == 2
-    assert "the split val has one image" in capsys.readouterr().err
+    assert f"the split {min(splits, key=splits.__getitem__)} has one image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,9 @@ def _write_pictures(trainings: StudyTrainings, progress: Progress, verdict: Verd
     names = (progress.base, FULL)
     found = replace(found, sides=[replace(side, name=name) for side, name in zip(found.sides, names, strict=True)])
     _write_sheet(found, folder / "cases.png")
-    return write_comparison(
-        found, folder / "pictures.html", title="The first pair of trainings", limit=_CASES, verdict=verdict.sentence
-    )
+    first = "" if progress.pairs == 1 else f"The first of {progress.pairs} pairs, which decides nothing by itself. "
+    title, said = "The first pair of trainings", f"{first}{verdict.sentence}"
+    return write_comparison(found, folder / "pictures.html", title=title, limit=_CASES, verdict=said)
 
 
 def _write_sheet(found: Comparison, path: Path) -> None:
