@@ -32,6 +32,7 @@ def digest_of_data(place: Place) -> str:
 
 
 def _parts(place: Place) -> Iterator[tuple[str, Path | None]]:
+    yield f"{place.kind} {sorted(place.options.items())}", None
     if place.root is not None:
         for pattern in _DESCRIPTIONS:
             yield from ((path.name, path) for path in sorted(place.root.glob(pattern)))

@@ -138,10 +138,10 @@ def inspect_data(place: Place, folder: Path, seed: int, tell: Callable[[str], No
             f"{place.root}: has the single class {report.labels.class_names[0]!r}, so every pixel is right whatever is "
             "trained; name the background as a class of its own"
         )
-    if report.splits[val].num_images < 2:
-        raise ValueError(
-            f"{place.root}: the split {val} has one image, but intervals need two or more; add images to it"
-        )
+    for split in (train, val):
+        # batch norm and intervals
+        if report.splits[split].num_images < 2:
+            raise ValueError(f"{place.root}: the split {split} has one image; a try needs two or more in each split")
     groups = [group for group in report.groups if group.level == "warning"]
     for group in groups[:_WARNINGS_SHOWN]:
         tell(f"warning: {group.line()}")
