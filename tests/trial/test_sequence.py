@@ -104,3 +104,9 @@ def test_an_interval_is_judged_by_where_it_lies() -> None:
     assert judge(-0.05, -0.001) == "harms"
     assert judge(-0.004, 0.009) == "makes no difference that matters"
     assert judge(-0.004, 0.011) == "cannot be told"
+
+
+def test_a_pair_that_an_earlier_command_has_half_trained_does_not_count_as_a_quick_one() -> None:
+    trainings = FakeTrainings(lambda _, seed: 0.5 + 0.1 * seed, trained=[("base", 0), ("full", 0), ("base", 1)])
+    progress, _ = conduct_fakes(trainings, 150, Progress(base="base", pairs=1, pair_seconds=[200.0]))
+    assert (progress.pairs, progress.pair_seconds) == (2, [200.0])

@@ -119,6 +119,8 @@ def conduct(
 
     while not progress.known and (progress.pairs == 0 or fits()):
         since = budget.spent
+        # the duration of what is left of a pair says nothing about the next one
+        partly = any(trainings.finished(arm, progress.pairs) for arm in (progress.base or candidates[0], "full"))
         try:
             with budget.enforced(reserve):
                 _train_pair(trainings, progress, candidates)
@@ -126,7 +128,7 @@ def conduct(
             tell(f"the budget is spent before pair {progress.pairs + 1} is finished; a larger --budget continues it")
             break
         progress.pairs += 1
-        if progress.pairs > 1 or len(candidates) == 1:
+        if not partly and (progress.pairs > 1 or len(candidates) == 1):
             progress.pair_seconds.append(budget.spent - since)
         keep(progress)
         more = int((budget.left - reserve) / progress.next_pair(expected_pair))
