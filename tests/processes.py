@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import gc
 import json
 import os
 import selectors
@@ -232,8 +231,6 @@ def _main(address: str, descriptor: str) -> None:
     import selfreg.weak.pipeline
 
     torch.set_num_threads(1)
-    # the processes share the memory of what is imported for as long as nothing touches it
-    gc.freeze()
     for module in (launcher, selfreg.study.runner):
         vars(module)["subprocess"] = WARM
     command = _serve(socket.socket(fileno=int(descriptor)))
