@@ -30,12 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import segmentation_models_pytorch  # noqa: F401
 import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
 
-# imported once, for all the processes
+# imported once, as some of the above, for all the processes
+import selfreg.comparison.run_page
 import selfreg.study.study
 import selfreg.training.fit
 import selfreg.weak.pipeline  # noqa: F401

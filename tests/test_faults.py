@@ -124,7 +124,7 @@ def test_a_full_disk_ends_training_and_the_last_state_stays(
     assert "too large" in error
     assert run.checkpoint_path.read_bytes() == before
     assert not leftovers(run.folder)
-    assert selfreg("train", cut_off / "tiny.yaml", "--out", run.folder, "--resume") == 0
+    assert selfreg("train", cut_off / "tiny.yaml", "--out", run.folder, "--resume", "--no-page") == 0
 
 
 def test_a_full_disk_leaves_no_half_mask(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,17 +218,17 @@ def test_a_second_training_in_a_folder_is_refused(
 def test_leftovers_of_a_killed_process_are_removed_and_taken_for_nothing(run: Run, cut_off: Path) -> None:
     for folder, name in ((run.folder, "config.yaml"), (run.folder / "checkpoints", "last.ckpt")):
         (folder / f".selfreg-0123456789abcdef.tmp{Path(name).suffix}").write_bytes(b"half")
-    assert selfreg("train", cut_off / "tiny.yaml", "--out", run.folder, "--resume") == 0
+    assert selfreg("train", cut_off / "tiny.yaml", "--out", run.folder, "--resume", "--no-page") == 0
     assert not leftovers(run.folder)
 
 
 def test_training_killed_after_its_last_state_still_gets_its_whole_summary(run: Run, cut_off: Path) -> None:
     config = cut_off / "tiny.yaml"
-    assert selfreg("train", config, "--out", run.folder, "--resume") == 0
+    assert selfreg("train", config, "--out", run.folder, "--resume", "--no-page") == 0
     whole = run.summary()
     assert whole is not None
     (run.folder / "summary.json").unlink()
-    assert selfreg("train", config, "--out", run.folder, "--resume") == 0
+    assert selfreg("train", config, "--out", run.folder, "--resume", "--no-page") == 0
     again = run.summary()
     assert again is not None
     times = {"seconds": 0, "resumed": True}

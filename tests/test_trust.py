@@ -51,7 +51,7 @@ def marker(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    assert selfreg("train", write_config(folder, training={"epochs": 1}), "--out", folder / "run") == 0
+    assert selfreg("train", write_config(folder, training={"epochs": 1}), "--out", folder / "run", "--no-page") == 0
     return folder
 
 

@@ -22,7 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     data = {"options": {"length": 8, "evaluation_length": 8, "size": [64, 96]}}
     config = write_config(folder, data=data, training={"epochs": 1})
     for arm in ("base", "full"):
-        assert selfreg("train", config, "--out", folder / arm, "--set", f"method.arm={arm}") == 0
+        assert selfreg("train", config, "--out", folder / arm, "--no-page", "--set", f"method.arm={arm}") == 0
     return Run.open(folder / "base"), Run.open(folder / "full")
 
 

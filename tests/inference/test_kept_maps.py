@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("good", "reordered"):
         data = {"kind": "folder", "root": str(place / name), "options": {}}
         config = write_config(place, data=data, training={"epochs": 2, "learning_rate": 1e-2})
-        assert selfreg("train", config, "--out", place / "runs" / name) == 0
+        assert selfreg("train", config, "--out", place / "runs" / name, "--no-page") == 0
     return place
 
 

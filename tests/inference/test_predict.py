@@ -23,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(place / "data", splits={"train": 4, "val": 2}, size=SIZE)
     data = {"kind": "folder", "root": str(place / "data"), "options": {}}
     config = write_config(place, data=data, network=QUICK_TO_EXPORT, training={"epochs": 1})
-    assert selfreg("train", config, "--out", place / "run") == 0
+    assert selfreg("train", config, "--out", place / "run", "--no-page") == 0
     assert selfreg("export", place / "run", place / "model.onnx") == 0
     return place
 

@@ -101,7 +101,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
-    assert selfreg("train", write_config(folder, training={"epochs": 1}), "--out", folder / "run") == 0
+    assert selfreg("train", write_config(folder, training={"epochs": 1}), "--out", folder / "run", "--no-page") == 0
     return Run.open(folder / "run")
 
 
