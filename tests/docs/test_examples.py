@@ -63,6 +63,7 @@ TUTORIALS: dict[str, dict[str, str]] = {
     },
     "tutorial_study.md": {
         "--seeds 3": "--seeds 1",
+        "smp:FPN/tu-mobilenetv3_small_050": _SMALL,
         "epochs: 8": "epochs: 1",
         "length: 64, evaluation_length: 32": "length: 8, evaluation_length: 4",
     },
