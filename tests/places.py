@@ -57,6 +57,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "socket": frozenset({"create_connection"}),
     "urllib": frozenset({"parse", "parse.urlparse", "request", "request.getproxies"}),
     "xml": frozenset({"etree", "etree.ElementTree", "etree.ElementTree.fromstring", "etree.ElementTree.ParseError"}),
+    "shlex": frozenset({"quote"}),
 }
 """Modules of the standard library that touch files or start something, and what of them does not."""
 

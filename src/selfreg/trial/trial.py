@@ -145,7 +145,8 @@ def run_try(target: Path | None, folder: Path, *, budget: str, network: str | No
         The verdict.
 
     Raises:
-        ValueError: If the data have errors, the budget is too short, or the folder holds another try.
+        ValueError: If the data have errors or have changed since the try began, the budget is too short, an option is
+            out of range, or the folder holds another try or other files.
     """
     seconds = parse_budget(budget)
     if target is not None and not user_path(target).is_dir():
