@@ -135,7 +135,7 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield of_spec("smp encoder", encoder, f"smp:FPN/{encoder}")
     for architecture in sorted(cls.__name__ for cls in smp.base.SegmentationModel.__subclasses__()):
         encoder = "tu-vit_tiny_patch16_224" if architecture == "DPT" else "resnet18"
-        options = {"dynamic_img_size": True} if architecture == "DPT" else {}
+        options: dict[str, Any] = {"dynamic_img_size": True} if architecture == "DPT" else {}
         yield of_spec("smp decoder", architecture, f"smp:{architecture}/{encoder}", **options)
     for name in models.list_models(module=models.segmentation):
         yield of_spec("torchvision", name, f"torchvision:{name}")

@@ -56,7 +56,7 @@ def _changed_by_halves(network: nn.Module, shape: tuple[int, int, int]) -> Tenso
 
 def _as_grid(tokens: Tensor, tap: Tap) -> Tensor:
     """Tokens (N, L, C) as (N, h, w, C)."""
-    return tokens[:, tap.prefix_tokens :].unflatten(1, tap.grid or (1, -1))
+    return tokens[:, tap.prefix_tokens :].reshape(len(tokens), *(tap.grid or (1, -1)), tokens.shape[-1])
 
 
 def _follow(grid: Tensor) -> bool:
