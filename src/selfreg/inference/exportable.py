@@ -24,7 +24,11 @@ def exportable(network: nn.Module) -> nn.Module:
     from timm.layers import Conv2dSame
     from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 
-    fixed = {Conv2dSame: FixedSameConv2d, AvgPool2dSame: FixedSameAvgPool2d, MaxPool2dSame: FixedSameMaxPool2d}
+    fixed: dict[type, type[nn.Module]] = {
+        Conv2dSame: FixedSameConv2d,
+        AvgPool2dSame: FixedSameAvgPool2d,
+        MaxPool2dSame: FixedSameMaxPool2d,
+    }
     network = copy.deepcopy(network)
     for module in network.modules():
         if type(module) in fixed:
