@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -80,9 +83,19 @@ SMALL_CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "num_key_value_attention_heads": 1,
         "num_first_full_attention_layers": 1,
         "num_last_full_attention_layers": 1,
+        "image_size": list(SIZE),
+        "head_config": {
+            "upsample_out_channels": [16, 16],
+            "upsample_kernel_sizes": [4, 4],
+            "conv_out_channels": [16],
+            "conv_kernel_sizes": [1],
+        },
     },
 }
-"""Options of model types of transformers whose default configuration is large; the others have their default."""
+"""Options of model types of transformers whose default configuration is large; the others have their default.
+
+Sapiens 2 is built from a folder, since its default configuration in transformers describes no decoder.
+"""
 
 
 _NARROW = {"embed_dim": 96, "depth": 4, "num_heads": 2}
@@ -141,12 +154,27 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield of_spec("torchvision", name, f"torchvision:{name}")
 
     for kind in sorted(model_types()):
-        yield of_spec("transformers", kind, f"hf:{kind}", **SMALL_CONFIGURATIONS.get(kind, {}))
+        fields = SMALL_CONFIGURATIONS.get(kind, {})
+        if "head_config" in fields:
+            yield of_configuration(kind, fields)
+        else:
+            yield of_spec("transformers", kind, f"hf:{kind}", **fields)
 
 
 def of_spec(group: str, family: str, spec: str, sizes: Sizes = (SIZE,), **options: Any) -> Case:
     """A network by its line of text."""
     return Case(group, family, spec, lambda size: build_network(spec, NUM_CLASSES, image_size=size, **options), sizes)
+
+
+def of_configuration(kind: str, fields: dict[str, Any]) -> Case:
+    """A network of transformers out of a folder with a configuration, which may be nested."""
+
+    def build(_size: Size) -> nn.Module:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "config.json").write_text(json.dumps({"model_type": kind, **fields}))
+            return build_network(f"hf:{folder}", NUM_CLASSES)
+
+    return Case("transformers", kind, f"hf:{kind}", build)
 
 
 def timm_cases(group: str, family: str, name: str) -> Iterator[Case]:

@@ -136,9 +136,8 @@ def _table(group: str, rows: list[Result]) -> str:
         if "reason" in row:
             lines.append(f"{name} {row['reason']} | | |")
             continue
-        taps = "; ".join(
-            f"{tap.removeprefix('backbone.')} {stride}, {channels}" for tap, stride, channels in row["taps"]
-        )
+        named = ((tap.removeprefix("backbone."), stride, channels) for tap, stride, channels in row["taps"])
+        taps = "; ".join(f"`{tap}` {stride}, {channels}" for tap, stride, channels in named)
         lines.append(f"{name} {taps} | {row['parameters'] / 1e6:.1f} M | {row['step']:.2f} |")
     return "\n".join(lines)
 

@@ -101,7 +101,9 @@ def build_any(
     if kind == "oneformer":
         config.is_training = False  # without the contrastive loss, which compares queries with texts
     model_class = getattr(transformers, model_types()[kind])
-    network = _with_weights(spec, name, model_class, config) if pretrained else model_class(config)
+    network = (
+        _with_weights(spec, name, model_class, config) if pretrained else _without_weights(spec, model_class, config)
+    )
     if kind == "oneformer":
         network.register_forward_pre_hook(_SemanticTask(config.task_seq_len), with_kwargs=True)
     return cast(nn.Module, network)
@@ -135,6 +137,17 @@ class _SemanticTask:
             return args, kwargs
         tokens = torch.tensor(self.tokens, device=images.device).expand(len(images), -1)
         return args, {**kwargs, "task_inputs": tokens}
+
+
+def _without_weights(spec: str, model_class: Any, config: Any) -> nn.Module:
+    try:
+        return cast(nn.Module, model_class(config))
+    except TypeError as error:
+        # the default of some model types describes no decoder (sapiens2)
+        raise ValueError(
+            f"{spec}: transformers builds no {model_class.__name__} from this configuration "
+            f"({one_line(error, first=True)}); give a folder with a complete config.json"
+        ) from error
 
 
 def _with_weights(spec: str, name: str, model_class: Any, config: Any) -> nn.Module:
