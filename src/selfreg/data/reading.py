@@ -19,7 +19,8 @@ from selfreg.input_files import PICTURE_LIMIT, check_file
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 # photometric interpretation of a TIFF to the number of its colours, where that is not 1: RGB, CMYK, YCbCr, CIE L*a*b*
 _SAMPLES = {2: 3, 5: 4, 6: 3, 8: 3}
-_STRIP = 2**24
+# pixels of a picture that Pillow hands out at once, and of the strips of a larger one
+_WHOLE, _STRIP = 2**24, 2**20
 # a larger share of values outside the range means that the range is wrong
 _MOST_OUTSIDE = 0.9
 
@@ -281,7 +282,7 @@ def _decode_jpeg(path: Path, upright: bool) -> NDArray[np.uint8] | None:
 def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
     """Hand out (H, W, 3) uint8 in strips, since Pillow holds a large picture twice while it hands it out whole."""
     width, height = picture.size
-    if width * height <= _STRIP:
+    if width * height <= _WHOLE:
         return np.asarray(picture)
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     rows = max(1, _STRIP // width)
