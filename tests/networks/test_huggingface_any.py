@@ -111,7 +111,11 @@ def test_what_is_not_there_is_named(name: str, options: dict[str, Any], message:
 
 def test_a_model_type_whose_default_describes_no_decoder_asks_for_a_configuration() -> None:
     sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    full = {"num_first_full_attention_layers": 1, "num_last_full_attention_layers": 1, "intermediate_size": 16}
+    full: dict[str, Any] = {
+        "num_first_full_attention_layers": 1,
+        "num_last_full_attention_layers": 1,
+        "intermediate_size": 16,
+    }
     with pytest.raises(ValueError, match=r"hf:sapiens2: transformers builds no .*give a folder with a complete config"):
         build_network("hf:sapiens2", 5, num_key_value_attention_heads=1, **sizes, **full)
 

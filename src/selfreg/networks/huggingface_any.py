@@ -106,7 +106,7 @@ def build_any(
     )
     if kind == "oneformer":
         network.register_forward_pre_hook(_SemanticTask(config.task_seq_len), with_kwargs=True)
-    return cast(nn.Module, network)
+    return network
 
 
 def image_statistics(name: str) -> tuple[Channels, Channels] | None:
