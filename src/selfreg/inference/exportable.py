@@ -93,7 +93,7 @@ class FixedSameAvgPool2d(nn.AvgPool2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H / stride, W / stride)."""
-        padding = _same_padding(_both(self.kernel_size), _both(self.stride), (1, 1))
+        padding = _same_padding(_pair(self.kernel_size), _pair(self.stride), (1, 1))
         return super().forward(nn.functional.pad(features, padding))
 
 
@@ -102,11 +102,12 @@ class FixedSameMaxPool2d(nn.MaxPool2d):
 
     def forward(self, features: Tensor) -> Any:
         """(N, C, H, W) to (N, C, H / stride, W / stride)."""
-        padding = _same_padding(_both(self.kernel_size), _both(self.stride), _both(self.dilation))
+        padding = _same_padding(_pair(self.kernel_size), _pair(self.stride), _pair(self.dilation))
         return super().forward(nn.functional.pad(features, padding, value=float("-inf")))
 
 
-def _pair(size: Any) -> tuple[int | None, int | None]:
+def _pair(size: Any) -> tuple[Any, Any]:
+    """Rows and columns; each None where an adaptive pooling keeps the size."""
     return (size, size) if isinstance(size, int) or size is None else (size[0], size[1])
 
 
@@ -118,11 +119,6 @@ def _bin_weights(bins: int, length: int, like: Tensor) -> Tensor:
     end = ((indices + 1) * length + bins - 1).div(bins, rounding_mode="floor")
     inside = (places >= begin) & (places < end)
     return inside.to(like.dtype) / (end - begin).to(like.dtype)
-
-
-def _both(size: Any) -> tuple[int, int]:
-    rows, columns = (size, size) if isinstance(size, int) else size
-    return rows, columns
 
 
 def _same_padding(

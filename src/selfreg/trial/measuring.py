@@ -13,7 +13,7 @@ from selfreg.config import Arm, Config
 from selfreg.evaluation import evaluate_image
 from selfreg.inference import Predictor
 from selfreg.networks.pretrained import LITE0_NETWORK, LITE0_PACKAGE
-from selfreg.opening import open_split
+from selfreg.opening import device_of, open_split
 from selfreg.training.dry_run import take_step
 from selfreg.training.loaders import training_loader
 from selfreg.training.network_check import build_checked
@@ -122,7 +122,7 @@ def _step_seconds(config: Config, prepared: Preparation, arm: Arm) -> float:
     """Median seconds of a step, loading included; the first one, in which memory is allocated, is left out."""
     # after the warm-up, where steps cost most
     method = replace(config.method, arm=arm, warm_up=0.0)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(config)
     task = SegmentationTask(
         config.model_copy(update={"method": method}), prepared.network, prepared.info.num_classes, total_steps=1
     ).to(device)
@@ -146,10 +146,9 @@ def _step_seconds(config: Config, prepared: Preparation, arm: Arm) -> float:
 
 def _image_seconds(config: Config, prepared: Preparation) -> tuple[float, float]:
     source = open_split(config, config.data.val_split)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     info = prepared.info
     predictor = Predictor(
-        prepared.network.eval(), info.mean, info.std, short_side=config.data.short_side, device=device
+        prepared.network.eval(), info.mean, info.std, short_side=config.data.short_side, device=device_of(config)
     )
     predicting, scoring = list[float](), list[float]()
     for index in range(min(_TIMED_IMAGES, len(source))):
