@@ -8,13 +8,13 @@
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
     python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
-Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses
-(`verified`); full, sr with local presence; dense, full with `exits="dense"`; authors, the peer: `exits="authors"` with
-losses at label resolution, as in the authors' demonstration code. The other arms have exits of the form `separable`. A
-step is forward, loss, backward and SGD with momentum. The arms take turns; every ratio is the median over rounds of the
-ratio within a round. CPU time counts what all threads of this process spent, so that other work on the machine disturbs
-it less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and optimiser: on a CPU from
-the allocator's own record (oneDNN's scratch space is not in it), on a GPU from `max_memory_allocated`.
+Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses;
+full, sr with local presence; separable, full with `exits="separable"`; authors, the peer: `exits="authors"` with losses
+at label resolution, as in the authors' demonstration code. The other arms have the default exits, `dense`. A step is
+forward, loss, backward and SGD with momentum. The arms take turns; every ratio is the median over rounds of the ratio
+within a round. CPU time counts what all threads of this process spent, so that other work on the machine disturbs it
+less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and optimiser: on a CPU from the
+allocator's own record (oneDNN's scratch space is not in it), on a GPU from `max_memory_allocated`.
 
 With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
@@ -82,13 +82,15 @@ class Bench:
         self.models: dict[str, nn.Module] = {
             "base": network,
             **{arm: MultiExit(copy.deepcopy(network), num_classes, taps) for arm in _OBJECTIVES},
-            "dense": MultiExit(copy.deepcopy(network), num_classes, taps, exits="dense"),
+            "separable": MultiExit(copy.deepcopy(network), num_classes, taps, exits="separable"),
             "authors": MultiExit(copy.deepcopy(network), num_classes, taps, exits="authors"),
         }
         objectives = {
             **{arm: SelfRegulation(**options) for arm, options in _OBJECTIVES.items()},
-            "dense": SelfRegulation(),
-            "authors": SelfRegulation("authors", exit_resolution="label", local_presence_weight=0),
+            "separable": SelfRegulation(),
+            "authors": SelfRegulation(
+                "authors", exit_resolution="label", sr_f_weight=1.0, sr_l_weight=1.0, local_presence_weight=0.0
+            ),
         }
         self.losses = {"base": self._plain(network)}
         self.losses |= {arm: self._regulated(self.models[arm], objective) for arm, objective in objectives.items()}
@@ -180,13 +182,13 @@ def compare(bench: Bench, rounds: int) -> None:
         arms = list(bench.steps)
         for arm in arms[index % len(arms) :] + arms[: index % len(arms)]:
             times[arm].append(seconds(bench.steps[arm], device))
-    print(f"{'arm':<9}{'step':>9}{'x base':>9}{'CPU time':>10}{'x base':>9}{'memory':>12}{'x base':>9}")
+    print(f"{'arm':<11}{'step':>9}{'x base':>9}{'CPU time':>10}{'x base':>9}{'memory':>12}{'x base':>9}")
     for arm, measured in times.items():
         wall, cpu = (statistics.median(row[column] for row in measured) for column in (0, 1))
         against = list(zip(measured, times["base"], strict=True))
         wall_ratio, cpu_ratio = (statistics.median(m[column] / b[column] for m, b in against) for column in (0, 1))
         print(
-            f"{arm:<9}{wall:>7.2f} s{wall_ratio:>9.3f}{cpu:>8.2f} s{cpu_ratio:>9.3f}"
+            f"{arm:<11}{wall:>7.2f} s{wall_ratio:>9.3f}{cpu:>8.2f} s{cpu_ratio:>9.3f}"
             f"{memory[arm] / 2**20:>8.0f} MiB{memory[arm] / memory['base']:>9.3f}",
             flush=True,
         )
@@ -256,12 +258,12 @@ def launches(bench: Bench) -> None:
     compiled = "losses" in bench.arguments.compile
     count = generated_kernels if compiled else dispatched_operations
     base = 0
-    print(f"{'arm':<9}{'kernels of the losses' if compiled else 'operations':>22}{'added':>8}")
+    print(f"{'arm':<11}{'kernels of the losses' if compiled else 'operations':>22}{'added':>8}")
     for arm, loss in bench.losses.items():
         bench.models[arm].zero_grad(set_to_none=True)
         counted = count(loss)
         base = base or counted
-        print(f"{arm:<9}{counted:>22}{counted - base:>8}", flush=True)
+        print(f"{arm:<11}{counted:>22}{counted - base:>8}", flush=True)
 
 
 def dispatched_operations(loss: Callable[[], Tensor]) -> int:

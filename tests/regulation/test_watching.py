@@ -41,7 +41,7 @@ def test_the_accuracy_of_teachers_and_the_open_gates_are_counted() -> None:
     given, labels = outputs(30), batch(30)
     *exits, own = (class_map.numpy() for class_map in given.class_maps)
     own = average(own, 4, 4)
-    found = watch_regulation(SelfRegulation(), given, labels)
+    found = watch_regulation(SelfRegulation("verified"), given, labels)
     assert found["teacher_accuracy/sr_f"].item() == pytest.approx(accuracy(exits[0], labels))
     assert found["teacher_accuracy/sr_l"].item() == pytest.approx(accuracy(own, labels))
     sr_f = [gate_open(exits[0], student, labels) for student in (*exits[1:], own)]

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Literal, get_args, get_origin
 
 ExitForm = Literal["separable", "dense", "authors"]
-DEFAULT_EXITS: ExitForm = "separable"
+DEFAULT_EXITS: ExitForm = "dense"
 EXIT_WIDTHS: dict[ExitForm, int] = {"separable": 32, "dense": 64, "authors": 256}
 """Default number of channels inside each form of exit."""
 
@@ -43,16 +43,17 @@ class MethodOptions:
     Raises:
         ValueError: If an option is out of range.
 
-    Source: a = 0.2, b = 0.8, l_F = l_L = 1 and a warm-up of 0.25 are those of the authors' demonstration code.
+    Source: a = 0.2, b = 0.8 and a warm-up of 0.25 are those of the authors' demonstration code, where l_F = l_L = 1; the
+        smaller weights are this project's, by measurement.
     """
 
-    variant: Literal["authors", "distill", "feature", "verified"] = "verified"
+    variant: Literal["authors", "distill", "feature", "verified"] = "distill"
     _: KW_ONLY
     exit_resolution: Literal["exit", "label"] = "exit"
     classification_weight: float = 0.2
     segmentation_weight: float = 0.8
-    sr_f_weight: float = 1.0
-    sr_l_weight: float = 1.0
+    sr_f_weight: float = 0.2
+    sr_l_weight: float = 0.2
     local_presence_weight: float = 1.0
     local_presence_window: int = 32
     local_presence_average: Literal["class", "pair"] = "class"
