@@ -71,6 +71,14 @@ def test_costs_grow_with_the_input_and_keep_their_constant_part() -> None:
     assert Cost(1.0, 0.1, COST.times[:1]).step(512, full=False) == 0.3
 
 
+def test_costs_between_measured_sizes_follow_from_their_neighbours() -> None:
+    cost = replace(COST, times=(COST.times[0], Times(240, 0.9, 1.0, 0.1), COST.times[1]))
+    assert cost.step(240, full=False) == pytest.approx(0.9)
+    assert 0.3 < cost.step(192, full=False) < 0.9 < cost.step(300, full=False) < 1.0
+    assert cost.is_measured(240)
+    assert not cost.is_measured(192)
+
+
 def test_crops_are_multiples_of_16_within_the_image() -> None:
     assert crop_size(FACTS, 240) == (144, 192)
     assert crop_size(replace(FACTS, height=2000, width=500), 96) == (192, 64)

@@ -39,7 +39,8 @@ def short() -> Iterator[None]:
         patch.setattr(data, "SCENES", {"size": [64, 64], "length": 8, "evaluation_length": 4})
         patch.setattr(trial, "Budget", lambda seconds, spent: Budget(seconds, spent, clock=CLOCK))
         patch.setattr(trial, "StudyTrainings", TimedTrainings)
-        patch.setattr(trial, "measure_cost", lambda *_: (Cost(1.0, 1.0, (Times(64, 1.0, 1.0, 1.0),)), Device("CPU")))
+        cost = Cost(1.0, 1.0, (Times(64, 1.0, 1.0, 1.0),))
+        patch.setattr(measuring, "measure_cost", lambda *_: (cost, Device("CPU")))
         for name, value in {"FEWEST_STEPS": 1, "STEPS_PER_CLASS": 0, "UNTRAINED_FACTOR": 1, "LONGEST": 2}.items():
             patch.setattr(f"selfreg.trial.rules.{name}", value)
         patch.setattr(measuring, "_with_weights", lambda _: [])

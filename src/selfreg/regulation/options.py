@@ -43,8 +43,8 @@ class MethodOptions:
     Raises:
         ValueError: If an option is out of range.
 
-    Source: a = 0.2, b = 0.8 and a warm-up of 0.25 are those of the authors' demonstration code, where l_F = l_L = 1; the
-        smaller weights are this project's, by measurement.
+    Source: a = 0.2, b = 0.8 and a warm-up of 0.25 are those of the authors' demonstration code, where l_F = l_L = 1;
+        the smaller weights are this project's, by measurement.
     """
 
     variant: Literal["authors", "distill", "feature", "verified"] = "distill"

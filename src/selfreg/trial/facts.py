@@ -1,5 +1,6 @@
 """What the rules of `selfreg try` know: the data, the device, the network, and the measured times."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +90,16 @@ class Cost:
     Attributes:
         prepare: Reading the data and building the network, once per training.
         score: Reading and scoring one validation image.
-        times: What depends on the input size, at one or two sizes, the smaller one first.
+        times: What depends on the input size, at one size or more, the smallest one first.
     """
 
     prepare: float
     score: float
     times: tuple[Times, ...]
+
+    def is_measured(self, short_side: int) -> bool:
+        """Whether this input size was measured, not estimated from others."""
+        return any(each.short_side == short_side for each in self.times)
 
     def step(self, short_side: int, *, full: bool) -> float:
         """Estimated seconds of a step."""
@@ -119,9 +124,10 @@ class Cost:
         return self.prepare + facts.num_val * (2 * self.predict(short_side) + 4 * self.score)
 
     def _at(self, short_side: int, seconds: list[float]) -> float:
-        """A constant and a part in proportion to the pixels, through the measured sizes; it grows with the size."""
-        small, large = self.times[0].short_side ** 2, self.times[-1].short_side ** 2
-        if small == large:
+        """A constant and a part in proportion to the pixels, through the two nearest sizes; it grows with the size."""
+        pixels = [each.short_side**2 for each in self.times]
+        if len(pixels) == 1:
             return seconds[0]
-        slope = max(0.0, seconds[-1] - seconds[0]) / (large - small)
-        return seconds[0] + slope * (short_side**2 - small)
+        above = min(max(bisect_left(pixels, short_side**2), 1), len(pixels) - 1)
+        slope = max(0.0, seconds[above] - seconds[above - 1]) / (pixels[above] - pixels[above - 1])
+        return seconds[above] + slope * (short_side**2 - pixels[above])

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from statistics import median
@@ -21,7 +22,7 @@ from selfreg.training.optimiser import make_optimizer
 from selfreg.training.preparation import Preparation, prepare
 from selfreg.training.task import SegmentationTask
 from selfreg.trial.facts import Cost, DataFacts, Device, NetworkChoice, Times
-from selfreg.trial.rules import input_sizes, make_config
+from selfreg.trial.rules import Schedule, choose_schedule, input_sizes, make_config
 
 SMALL_NETWORK = f"smp:DeepLabV3Plus/tu-{LITE0_NETWORK}"
 GPU_NETWORK = "smp:DeepLabV3Plus/resnet50"
@@ -79,6 +80,28 @@ def _build(choice: NetworkChoice, facts: DataFacts) -> None:
     build_checked(config, facts.num_classes)
 
 
+def plan_trainings(
+    facts: DataFacts, network: NetworkChoice, time_left: Callable[[], float]
+) -> tuple[Schedule, Cost, Device]:
+    """Choose input size, length and pairs by what was measured at that size: estimates from other sizes are rough.
+
+    Args:
+        facts: The data.
+        network: The network.
+        time_left: Seconds for everything that follows.
+
+    Raises:
+        ValueError: If not even two pairs fit, or data and network do not fit, as in a training.
+        MemoryError: If not even a batch of two images fits.
+    """
+    cost, device = measure_cost(facts, network, find_device())
+    while True:
+        schedule = choose_schedule(facts, network, cost, time_left())
+        if cost.is_measured(schedule.short_side):
+            return schedule, cost, device
+        cost, device = measure_size(facts, network, device, cost, schedule.short_side)
+
+
 def measure_cost(facts: DataFacts, network: NetworkChoice, device: Device) -> tuple[Cost, Device]:
     """Take a few steps of both arms, predict and score a few images.
 
@@ -97,9 +120,30 @@ def measure_cost(facts: DataFacts, network: NetworkChoice, device: Device) -> tu
         try:
             return _measure([make_config(facts, network, device, side, steps=100) for side in sides], sides), device
         except (MemoryError, torch.OutOfMemoryError):
-            if device.batch_size <= 2:
-                raise MemoryError(f"not even two images fit into the memory of {device.name}") from None
-            device = replace(device, batch_size=device.batch_size // 2)
+            device = _with_half_a_batch(device)
+
+
+def measure_size(
+    facts: DataFacts, network: NetworkChoice, device: Device, cost: Cost, short_side: int
+) -> tuple[Cost, Device]:
+    """Measure one more input size; with a smaller batch, if its memory did not suffice, all of `measure_cost` anew.
+
+    Raises:
+        ValueError: If data and network do not fit, as in a training.
+        MemoryError: If not even a batch of two images fits.
+    """
+    try:
+        measured = _measure([make_config(facts, network, device, short_side, steps=100)], [short_side])
+    except (MemoryError, torch.OutOfMemoryError):
+        return measure_cost(facts, network, _with_half_a_batch(device))
+    times = sorted([*cost.times, *measured.times], key=lambda each: each.short_side)
+    return replace(cost, times=tuple(times)), device
+
+
+def _with_half_a_batch(device: Device) -> Device:
+    if device.batch_size <= 2:
+        raise MemoryError(f"not even two images fit into the memory of {device.name}") from None
+    return replace(device, batch_size=device.batch_size // 2)
 
 
 def _measure(configs: list[Config], sides: list[int]) -> Cost:

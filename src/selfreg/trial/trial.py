@@ -26,11 +26,10 @@ from selfreg.trial.budget import Budget, budget_text, parse_budget
 from selfreg.trial.changes import digest_of_data, digest_of_export
 from selfreg.trial.data import Place, find_data, import_data, inspect_data
 from selfreg.trial.looks import MOST_PAIRS
-from selfreg.trial.measuring import choose_network, find_device, measure_cost
+from selfreg.trial.measuring import choose_network, plan_trainings
 from selfreg.trial.outcome import finish
 from selfreg.trial.rules import (
     Rule,
-    choose_schedule,
     describe_rules,
     fewest_steps,
     make_config,
@@ -216,8 +215,7 @@ def _configure(place: Place, folder: Path, state: _State, budget: Budget, tell: 
     facts = inspect_data(place, folder, state.question["seed"], tell)
     tell(f"{place.name}: {facts.num_train} training images, {facts.num_val} validation images")
     chosen = choose_network(state.question["network"], facts)
-    cost, device = measure_cost(facts, chosen, find_device())
-    schedule = choose_schedule(facts, chosen, cost, _SAFETY * budget.left)
+    schedule, cost, device = plan_trainings(facts, chosen, lambda: _SAFETY * budget.left)
     rules = describe_rules(facts, chosen, schedule, device)
     for rule in rules:
         tell(rule.line)
