@@ -55,7 +55,7 @@ def test_every_exit_is_predicted_as_it_would_be_alone(options: dict[str, Any]) -
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
-    config = write_config(folder, method={"warm_up": 0.5})
+    config = write_config(folder, method={"warm_up": 0.5, "variant": "verified"})
     for arm in ("base", "full"):
         assert selfreg("train", config, "--out", folder / arm, "--no-page", "--set", f"method.arm={arm}") == 0
     return {arm: Run.open(folder / arm) for arm in ("base", "full")}

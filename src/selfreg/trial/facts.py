@@ -1,6 +1,5 @@
 """What the rules of `selfreg try` know: the data, the device, the network, and the measured times."""
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +127,7 @@ class Cost:
         pixels = [each.short_side**2 for each in self.times]
         if len(pixels) == 1:
             return seconds[0]
-        above = min(max(bisect_left(pixels, short_side**2), 1), len(pixels) - 1)
+        smaller = sum(size < short_side**2 for size in pixels)
+        above = min(max(smaller, 1), len(pixels) - 1)
         slope = max(0.0, seconds[above] - seconds[above - 1]) / (pixels[above] - pixels[above - 1])
         return seconds[above] + slope * (short_side**2 - pixels[above])
