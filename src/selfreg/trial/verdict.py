@@ -117,7 +117,7 @@ def _sentence(result: StudyResult, progress: Progress, name: str) -> str:
     base, full = result.arms
     against = "plain training with class weights" if base.arm.name == BALANCED else "plain training"
     found = _difference(result, PRIMARY)
-    values = f"mIoU {_mean_text(base, PRIMARY)} with {against}, {_mean_text(full, PRIMARY)} with it"
+    values = f"mIoU {_mean_text(base, PRIMARY)} with {against}, {_mean_text(full, PRIMARY)} with self-regulation"
     pairs = f"{progress.pairs} pair{'s' * (progress.pairs != 1)} of trainings"
     if found is None:
         return f"{name}: self-regulation cannot be judged, since mIoU is not defined."
