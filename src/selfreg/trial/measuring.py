@@ -118,7 +118,7 @@ def measure_cost(facts: DataFacts, network: NetworkChoice, device: Device) -> tu
     sides = sorted({sizes[0], min(sizes[1:] or sizes, key=lambda each: abs(each - wanted))})
     while True:
         try:
-            return _measure([make_config(facts, network, device, side, steps=100) for side in sides], sides), device
+            return _measure(facts, network, device, sides), device
         except (MemoryError, torch.OutOfMemoryError):
             device = _with_half_a_batch(device)
 
@@ -133,7 +133,7 @@ def measure_size(
         MemoryError: If not even a batch of two images fits.
     """
     try:
-        measured = _measure([make_config(facts, network, device, short_side, steps=100)], [short_side])
+        measured = _measure(facts, network, device, [short_side])
     except (MemoryError, torch.OutOfMemoryError):
         return measure_cost(facts, network, _with_half_a_batch(device))
     times = sorted([*cost.times, *measured.times], key=lambda each: each.short_side)
@@ -146,10 +146,8 @@ def _with_half_a_batch(device: Device) -> Device:
     return replace(device, batch_size=device.batch_size // 2)
 
 
-def _measure(configs: list[Config], sides: list[int]) -> Cost:
-    configs = [
-        config.model_copy(update={"training": config.training.model_copy(update={"workers": 0})}) for config in configs
-    ]
+def _measure(facts: DataFacts, network: NetworkChoice, device: Device, sides: list[int]) -> Cost:
+    configs = [make_config(facts, network, replace(device, workers=0), side, steps=100) for side in sides]
     clock = time.perf_counter()
     prepared = prepare(configs[0], announce=lambda _: None, allow_code=True)
     preparation = time.perf_counter() - clock
