@@ -4,15 +4,17 @@ BIN := .venv/bin
 
 .PHONY: demo test check format types layers docs dist-check clean
 
-.venv/.demo: pyproject.toml constraints.txt
+.venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
-.venv/.dev: .venv/.demo
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,hf,export,dev,docs]'
-	@touch $@
+	@touch .venv/.demo $@
 
 demo: .venv/.demo
 	$(BIN)/selfreg demo
