@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format types layers docs dist-check clean
+.PHONY: demo test test-all check format types layers docs dist-check clean
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -30,6 +30,10 @@ demo: .venv/.demo
 	@touch $@
 
 test: .venv/.browser
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+# With the tests of many seconds (marked `slow`), as in CI.
+test-all: .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # One target each, for `make --jobs`.

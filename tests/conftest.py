@@ -5,8 +5,16 @@ import os
 import pytest
 import torch
 
+import processes
+
 LONGEST = {"test_gateway.py", "test_faults.py", "test_export.py", "test_examples.py", "test_study.py", "test_try.py"}
 """Files with tests of many seconds."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of tests share one server of warm commands, which imports while they collect."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        processes.share_server()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

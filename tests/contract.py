@@ -144,6 +144,7 @@ class NetworkContract:
         other.load_state_dict(state)
         assert_same(model(images), other(images))
 
+    @pytest.mark.slow
     def test_the_wrapper_compiles_without_a_graph_break_where_the_network_does(
         self, model: MultiExit, built: nn.Module, images: Tensor
     ) -> None:

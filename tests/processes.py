@@ -136,6 +136,11 @@ WARM = SimpleNamespace(**{**vars(subprocess), "Popen": WarmProcess})
 """Stands for the module `subprocess` where the package or a library starts selfreg."""
 
 
+def share_server() -> None:
+    """Start the server now, for this process and for those that it starts."""
+    os.environ[_ADDRESS] = _start_server()[0]
+
+
 def _address() -> str:
     return os.environ.get(_ADDRESS) or _start_server()[0]
 

@@ -85,6 +85,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*.tmp*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_killed_commands_go_on_and_lose_nothing() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--kills", "4", "--commands", "train,evaluate"]
     # with it a script would not find the file beside it
@@ -94,6 +95,7 @@ def test_killed_commands_go_on_and_lose_nothing() -> None:
     assert "4 kills, 0 losses" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_signal_ends_training_with_its_own_status_and_the_state_is_whole(tmp_path: Path) -> None:
     config = write_config(tmp_path, training={"epochs": 1000, "workers": 1})
     run = Run(tmp_path / "run")

@@ -172,6 +172,7 @@ def test_a_folder_keeps_what_this_program_did_not_write(given: Path, tmp_path: P
     assert all(path.read_text() == "mine" for path in [*strangers, out / "pseudo" / "cat.png"])
 
 
+@pytest.mark.slow
 def test_no_process_imports_from_the_current_folder(given: Path, tmp_path: Path) -> None:
     """In a folder with a module of every name that can be imported, each of which says so when it is."""
     for module in ("selfreg.study.study", "selfreg.training", "selfreg.checking.report", "multiprocessing.forkserver"):

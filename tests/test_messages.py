@@ -83,6 +83,7 @@ def test_no_module_needs_posix_when_it_is_imported() -> None:
             assert not posix & set(names), path
 
 
+@pytest.mark.slow
 def test_loading_processes_can_be_spawned_as_on_windows(tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path, training={"workers": 1}))
     source = open_training_split(config)

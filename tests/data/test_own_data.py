@@ -316,6 +316,7 @@ def test_twelve_bits_in_sixteen_are_scaled_by_the_range_or_refused(
     np.testing.assert_array_equal(image[..., 1], np.round(stored / 4095 * 65535))
 
 
+@pytest.mark.slow
 def test_six_bands_of_sixteen_bits_train_predict_in_tiles_and_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

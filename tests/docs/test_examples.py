@@ -25,6 +25,7 @@ import yaml
 from PIL import Image
 
 from fixtures.folder import write_folder
+from processes import WARM
 from selfreg.cli import app
 from selfreg.config import parse_config
 from selfreg.data.kinds import KINDS
@@ -155,11 +156,13 @@ def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smp.DeepLabV3Plus, "__init__", without_download)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_a_reader")
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_a_tutorial_runs_from_its_first_block_to_something_to_look_at(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("selfreg.study.runner.subprocess", WARM)
     namespace: dict[str, Any] = {"__name__": f"tutorial_{name}"}
     for block in blocks(ROOT / "docs" / name):
         code = block.code

@@ -22,7 +22,6 @@ from tiny import QUICK_TO_EXPORT, selfreg, untrained_run
 # networks with pyramid pooling, as small as they come: exporting takes seconds for every few layers
 NETWORKS: dict[str, dict[str, Any]] = {
     "smp:PSPNet/tu-test_resnet": {"psp_out_channels": 16},
-    "smp:UPerNet/tu-test_resnet": {"encoder_depth": 3, "decoder_channels": 16},
     "hf:upernet-convnext-tiny": {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "hidden_size": 16},
 }
 
@@ -36,6 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return untrained_run(tmp_path_factory.mktemp("run") / "run", ("road", "car", "sky"), network=QUICK_TO_EXPORT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_gives_the_networks_logits_at_other_sizes_and_batches(tmp_path: Path, name: str) -> None:
     run, path = run_of(tmp_path / "run", name), tmp_path / "model.onnx"

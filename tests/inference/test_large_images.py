@@ -67,6 +67,7 @@ print(json.dumps([before, peak()]))
 """
 
 
+@pytest.mark.slow
 def test_a_large_image_takes_few_bytes_for_each_of_its_pixels(tmp_path: Path) -> None:
     height, width = 4500, 5000  # larger than what is handed out at once
     Image.new("RGB", (300, 300), (9, 9, 9)).save(tmp_path / "small.png")

@@ -193,6 +193,7 @@ def test_the_preprocessing_is_that_of_the_weights() -> None:
     assert preprocessing("timm:vit_tiny_patch16_224", pretrained=True) == half
 
 
+@pytest.mark.slow
 def test_importing_the_networks_loads_no_optional_library() -> None:
     code = (
         "import selfreg.networks, sys;"

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -75,6 +76,7 @@ def check(rank: int, options: dict[str, Any], progress: float) -> None:
             torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one_with_any_weight_at_zero_and_in_warm_up() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -226,6 +226,7 @@ def test_half_precision_outputs_are_computed_in_float32(variant: str, dtype: tor
         torch.testing.assert_close(found[name], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["step", "ramp"])
 def test_the_compiled_objective_is_the_same_and_not_compiled_anew_at_every_step(shape: Any) -> None:
     torch._dynamo.reset()

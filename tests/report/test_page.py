@@ -18,6 +18,7 @@ def test_page_asks_nothing_of_any_network(page: Page, tmp_path: Path) -> None:
     assert "default-src 'none'" in text
 
 
+@pytest.mark.slow
 def test_two_hundred_cases_stay_below_ten_megabytes(page: Page, tmp_path: Path) -> None:
     cases = [missed_pole(seed, seed % 3 > 0, 360, 480) for seed in range(200)]
     path = write_page(replace(page, cases=cases), tmp_path / "page.html")

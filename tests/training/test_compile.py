@@ -24,6 +24,7 @@ def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_compiled_training_leaves_the_run_of_a_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # this backend runs the traced operations as they are, which takes seconds in the place of minutes
     names = compile_with("eager", monkeypatch)

@@ -15,6 +15,7 @@ from fixtures.folder import write_folder
 from selfreg.regulation import ExitOutputs, SelfRegulation
 from selfreg.run import Run
 from selfreg.training.task import SegmentationTask
+from selfreg.training.unread_loss import broken_loss
 from tiny import selfreg, write_config
 
 BreakLoss = Callable[[set[int]], None]
@@ -166,3 +167,14 @@ def test_a_batch_of_one_trains_where_the_network_allows_it_and_else_says_why(
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0
     assert "training.batch_size" in error
+
+
+def test_a_process_whose_terms_are_finite_says_that_another_one_broke() -> None:
+    def told(value: float) -> str:
+        terms = {"segmentation": torch.tensor(value), "sr_f": torch.tensor(0.25)}
+        return broken_loss(terms, step=4, skipped=0, images="a, b")
+
+    assert told(float("nan")).startswith(
+        "the loss is not finite at step 4: segmentation broke (segmentation nan, sr_f 0.25"
+    )
+    assert told(0.5).startswith("the loss is not finite at step 4: another process broke (segmentation 0.5,")
