@@ -7,7 +7,10 @@ import torch
 
 import processes
 
-LONGEST = {"test_gateway.py", "test_faults.py", "test_export.py", "test_examples.py", "test_study.py", "test_try.py"}
+LONGEST = {
+    *("test_gateway.py", "test_faults.py", "test_export.py", "test_examples.py", "test_study.py", "test_try.py"),
+    *("test_pseudo.py", "test_distributed.py"),
+}
 """Files with tests of many seconds."""
 
 

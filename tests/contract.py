@@ -306,9 +306,11 @@ def contract_for(
 ) -> type[NetworkContract]:
     """Make a test class for one network: `build(num_classes)`, the taps expected of it, other class attributes.
 
-    compiled=False leaves the test of torch.compile out: tracing takes seconds, and a member or two speak for a family.
+    representative=False is for further members of a family, of which one or two are representative: they are not
+    compiled, which takes seconds of tracing, and all their tests are slow ones.
     """
     members: dict[str, Any] = {"build": lambda self: build(self.num_classes), "expected_taps": expected, **settings}
-    if not members.pop("compiled", True):
+    if not members.pop("representative", True):
         members["test_the_wrapper_compiles_without_a_graph_break_where_the_network_does"] = None
+        members["pytestmark"] = pytest.mark.slow
     return type(name, (NetworkContract,), members)

@@ -76,6 +76,7 @@ def _start(command: Command, given: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_planted_link_on_any_path_that_a_command_writes_is_not_followed(

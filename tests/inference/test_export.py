@@ -127,6 +127,7 @@ class PoolsInItsForward(torch.nn.Module):
         return functional.interpolate(pooled, image.shape[-2:], mode="bilinear", align_corners=False)
 
 
+@pytest.mark.slow
 def test_a_network_that_calls_the_pooling_function_is_exported(tmp_path: Path) -> None:
     program = export._export_program(PoolsInItsForward(), 3)
     export._write_onnx(program, tmp_path / "model.onnx", "{}")

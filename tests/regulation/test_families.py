@@ -51,25 +51,25 @@ TestSmpDeepLabV3MobileNet = contract_for(
     "TestSmpDeepLabV3MobileNet",
     smp_network("DeepLabV3", "mobilenet_v2", decoder_channels=16),
     encoder_taps((1, 2, 16), (2, 4, 24), (3, 8, 32), (4, 8, 96)),
-    compiled=False,
+    representative=False,
 )
 TestSmpFPNMixTransformer = contract_for(
     "TestSmpFPNMixTransformer",
     shallow()(smp_network("FPN", "mit_b0", decoder_pyramid_channels=32, decoder_segmentation_channels=32)),
     encoder_taps((2, 4, 32), (3, 8, 64), (4, 16, 160), (5, 32, 256)),
-    compiled=False,
+    representative=False,
 )
 TestSmpUPerNetConvNeXt = contract_for(
     "TestSmpUPerNetConvNeXt",
     smp_network("UPerNet", "tu-convnext_atto", decoder_channels=16),
     encoder_taps((2, 4, 40), (3, 8, 80), (4, 16, 160), (5, 32, 320)),
-    compiled=False,
+    representative=False,
 )
 TestSmpPSPNetEfficientNet = contract_for(
     "TestSmpPSPNetEfficientNet",
     smp_network("PSPNet", "efficientnet-b0", psp_out_channels=32),
     encoder_taps((1, 2, 32), (2, 4, 24), (3, 8, 40)),
-    compiled=False,
+    representative=False,
 )
 TestSmpDPTVisionTransformer = contract_for(
     "TestSmpDPTVisionTransformer",
@@ -81,7 +81,7 @@ TestSmpDPTVisionTransformer = contract_for(
         decoder_fusion_channels=16,
     ),
     tuple((f"encoder@0@{index}", 16, 192, "NCHW") for index in range(4)),
-    compiled=False,
+    representative=False,
 )
 
 
@@ -167,7 +167,7 @@ TestTimmDINOv3 = contract_for(
     "TestTimmDINOv3",
     timm_network("vit_small_patch16_dinov3", 16, channels_first=False, embed_dim=16, depth=4, num_heads=2),
     timm_taps(*((f"blocks.{index}", 16, 16) for index in range(4)), layout="NLC"),
-    compiled=False,
+    representative=False,
 )
 TestTimmEVA02 = contract_for(
     "TestTimmEVA02",
@@ -183,32 +183,32 @@ TestTimmEVA02 = contract_for(
         dynamic_img_size=True,
     ),
     timm_taps(*((f"blocks.{index}", 16, 16) for index in range(4)), layout="NLC"),
-    compiled=False,
+    representative=False,
 )
 STAGES = (("stages.0", 4, 8), ("stages.1", 8, 16), ("stages.2", 16, 32), ("stages.3", 32, 64))
 TestTimmMambaOut = contract_for(
     "TestTimmMambaOut",
     timm_network("mambaout_femto", 64, channels_first=False, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)),
     timm_taps(*STAGES, layout="NHWC"),
-    compiled=False,
+    representative=False,
 )
 TestTimmFastViT = contract_for(
     "TestTimmFastViT",
     timm_network("fastvit_t8", 128, layers=(1, 1, 1, 1), embed_dims=(8, 16, 32, 64)),
     timm_taps(*STAGES),
-    compiled=False,
+    representative=False,
 )
 TestTimmRepViT = contract_for(
     "TestTimmRepViT",
     timm_network("repvit_m0_9", 64, embed_dim=(8, 16, 32, 64), depth=(1, 1, 1, 1)),
     timm_taps(*STAGES),
-    compiled=False,
+    representative=False,
 )
 TestTimmEfficientViT = contract_for(
     "TestTimmEfficientViT",
     timm_network("efficientvit_b0", 64, widths=(8, 8, 16, 32, 64), depths=(1, 1, 1, 1, 1)),
     timm_taps(*STAGES),
-    compiled=False,
+    representative=False,
 )
 TestTimmSAM = contract_for(
     "TestTimmSAM",
@@ -224,7 +224,7 @@ TestTimmSAM = contract_for(
         neck_chans=8,
     ),
     timm_taps(*((f"blocks.{index}", 16, 16) for index in range(4)), layout="NHWC"),
-    compiled=False,
+    representative=False,
 )
 TestTimmHiera = contract_for(
     "TestTimmHiera",
@@ -232,7 +232,7 @@ TestTimmHiera = contract_for(
         "hiera_tiny_224", num_classes, width=16, img_size=(64, 64), embed_dim=8, stages=(1, 1, 1, 1)
     ),
     tuple((f"stages.{index}", 4 * 2**index, 8 * 2**index, "NCHW") for index in range(4)),
-    compiled=False,
+    representative=False,
 )
 TestTimmCrossViT = contract_for(
     "TestTimmCrossViT",
@@ -248,7 +248,7 @@ TestTimmCrossViT = contract_for(
         depth=((1, 1, 0),) * 3,
     ),
     timm_taps(*((f"blocks.{index}@0", 8, 8) for index in range(3)), layout="NLC"),
-    compiled=False,
+    representative=False,
 )
 TestTimmPlainPyramid = contract_for(
     "TestTimmPlainPyramid",
@@ -256,13 +256,13 @@ TestTimmPlainPyramid = contract_for(
         "timm:vit_base_patch16_siglip_224", num_classes, width=16, embed_dim=16, depth=4, num_heads=2
     ),
     tuple((f"stages.{index}", 16, 16, "NCHW") for index in range(4)),
-    compiled=False,
+    representative=False,
 )
 TestTimmHRNet = contract_for(
     "TestTimmHRNet",
     shallow()(timm_network("hrnet_w18_small", 2048)),
     timm_taps(("act1", 2, 64), ("layer1", 4, 128), ("stage2@1", 8, 32), ("stage3@2", 16, 64)),
-    compiled=False,
+    representative=False,
 )
 TestTimmFeatures = contract_for(
     "TestTimmFeatures",
@@ -298,9 +298,10 @@ TestTorchvisionFCN = contract_for(
         ("backbone.layer2", 8, 512, "NCHW"),
         ("backbone.layer3", 8, 1024, "NCHW"),
     ),
+    representative=False,
 )
 TestTorchvisionDeepLabV3 = contract_for(
-    "TestTorchvisionDeepLabV3", torchvision_network("deeplabv3_mobilenet_v3_large"), MOBILE, compiled=False
+    "TestTorchvisionDeepLabV3", torchvision_network("deeplabv3_mobilenet_v3_large"), MOBILE, representative=False
 )
 TestTorchvisionLRASPP = contract_for("TestTorchvisionLRASPP", torchvision_network("lraspp_mobilenet_v3_large"), MOBILE)
 
@@ -447,7 +448,7 @@ TestUPerNet = contract_for(
     "TestUPerNet",
     upernet,
     tuple((f"backbone@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
-    compiled=False,
+    representative=False,
 )
 TestDPT = contract_for("TestDPT", dpt, tuple((f"dpt.encoder.layer.{i}", 16, 16, "NLC") for i in range(4)))
 TestMask2Former = contract_for(
@@ -460,16 +461,18 @@ TestMaskFormer = contract_for(
     "TestMaskFormer",
     maskformer,
     tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
-    compiled=False,
+    representative=False,
 )
 TestOneFormer = contract_for(
     "TestOneFormer",
     oneformer,
     tuple((f"model.pixel_level_module.encoder@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
-    compiled=False,
+    representative=False,
 )
-TestBEiT = contract_for("TestBEiT", beit, tuple((f"beit.layers.{i}", 16, 16, "NLC") for i in range(4)), compiled=False)
-TestEoMT = contract_for("TestEoMT", eomt, tuple((f"layers.{i}", 16, 32, "NLC") for i in range(4)), compiled=False)
+TestBEiT = contract_for(
+    "TestBEiT", beit, tuple((f"beit.layers.{i}", 16, 16, "NLC") for i in range(4)), representative=False
+)
+TestEoMT = contract_for("TestEoMT", eomt, tuple((f"layers.{i}", 16, 32, "NLC") for i in range(4)), representative=False)
 
 
 @pytest.mark.parametrize("build", [mask2former, maskformer, oneformer, eomt])

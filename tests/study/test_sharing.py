@@ -66,6 +66,7 @@ def runs(folder: Path) -> list[PlannedRun]:
     return [PlannedRun(name, folder / name, folder / "arm.yaml", 0) for name in NAMES]
 
 
+@pytest.mark.slow
 def test_two_processes_finish_what_a_killed_machine_had_begun_and_train_each_run_once(tmp_path: Path) -> None:
     killed = start(tmp_path, *NAMES, seconds=60)
     wait_until_begun(tmp_path)
@@ -79,6 +80,7 @@ def test_two_processes_finish_what_a_killed_machine_had_begun_and_train_each_run
     assert all(sum(f"{name}: trained in" in text for text in printed) == 1 for name in NAMES)
 
 
+@pytest.mark.slow
 def test_a_training_that_outlives_its_killed_study_is_waited_for(tmp_path: Path) -> None:
     killed = start(tmp_path, *NAMES, seconds=5)
     wait_until_begun(tmp_path)

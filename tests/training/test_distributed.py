@@ -63,12 +63,14 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Command]:
     return Run.open(folder / "run"), ended
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_weights_that_one_process_trains(one: Run, two: tuple[Run, Command]) -> None:
     expected, found = load_file(one.weights_path("last")), load_file(two[0].weights_path("last"))
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_log_and_validate_what_one_process_does(one: Run, two: tuple[Run, Command]) -> None:
     for name in (
         "loss",
@@ -83,6 +85,7 @@ def test_two_processes_log_and_validate_what_one_process_does(one: Run, two: tup
         assert two[0].history(name) == pytest.approx(one.history(name), abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes(two: tuple[Run, Command]) -> None:
     run, ended = two
     assert ended.stdout.count("2 epochs, last val mIoU") == 1
@@ -140,6 +143,7 @@ def test_batches_that_one_process_cannot_use_are_left_out_by_all(tmp_path: Path)
         torch.testing.assert_close(weights[1][key], tensor, rtol=1e-4, atol=1e-6, msg=key)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_is_not_held_against_a_run(two: tuple[Run, Command], tmp_path: Path) -> None:
     assert selfreg("train", small_config(tmp_path), "--out", two[0].folder, "--resume") == 0
 
@@ -176,6 +180,7 @@ def test_a_strategy_that_shards_is_refused() -> None:
         check_strategy(trainer, "this")
 
 
+@pytest.mark.slow
 def test_processes_share_each_batch_and_each_validation_image_once(tmp_path: Path) -> None:
     config = load_config(small_config(tmp_path))
     source = open_split(config, "train")

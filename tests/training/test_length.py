@@ -86,6 +86,7 @@ def test_only_a_run_that_has_ended_is_extended(tmp_path: Path) -> None:
         train(config, tmp_path / "run", extra_epochs=1)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_validated_saved_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(write_config(tmp_path, training={"ema": 0.5, "epochs": 2}))
     steps: list[dict[str, torch.Tensor]] = []
