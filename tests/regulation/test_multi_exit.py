@@ -27,6 +27,14 @@ def test_taps_are_given_as_names_as_one_name_or_as_found() -> None:
     for taps in (["stage1", "stage3"], ("stage1", "stage3"), find_taps(Small(), (32, 32), ["stage1", "stage3"])):
         assert wrapper(taps=taps).taps.names == ("stage1", "stage3")
     assert wrapper(taps="stage2").taps.names == ("stage2",)
+    found = find_taps(Small(), (32, 32))
+    assert wrapper(taps=found[1:]).taps.names == found.names[1:]
+
+
+def test_a_tap_that_is_neither_a_name_nor_a_tap_is_refused() -> None:
+    network = Small()
+    with pytest.raises(TypeError, match="a tap is the name of a module or a Tap of find_taps, not a Sequential"):
+        MultiExit(network, 3, taps=[nn.Sequential(network.stage1)], image_size=(32, 32))  # type: ignore[list-item]
 
 
 def test_taps_found_on_another_network_are_checked() -> None:

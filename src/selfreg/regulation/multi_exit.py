@@ -30,7 +30,7 @@ class MultiExit(nn.Module):
     Args:
         network: Any module whose result `main_output` understands.
         num_classes: K, at least 2.
-        taps: `"auto"` (see `find_taps`), names of modules, shallow to deep, or `Taps`.
+        taps: `"auto"` (see `find_taps`), names of modules, or what `find_taps` returns or a part of it; shallow to deep.
         exits: Form of the exits. `"separable"`: a 1 x 1 and a depthwise 3 x 3 convolution, 32 wide, at stride 4 or
             coarser (this project's). `"dense"`: a 1 x 1 and two dense 3 x 3, 64 wide, at stride 4 or coarser (this
             project's). `"authors"`: two dense 3 x 3, 256 wide, on the stage's own grid. Or a callable that takes a
@@ -42,6 +42,7 @@ class MultiExit(nn.Module):
     Raises:
         ValueError: If a tap does not exist, the taps are listed deep before shallow, the network has another number of
             classes or carries exits already, or the exits are unknown or do not fit their width.
+        TypeError: If a tap is neither a name nor a `Tap`.
 
     Examples:
         >>> import selfreg, torch
@@ -61,7 +62,7 @@ class MultiExit(nn.Module):
         self,
         network: nn.Module,
         num_classes: int,
-        taps: Literal["auto"] | Sequence[str] | Taps = "auto",
+        taps: Literal["auto"] | Sequence[str | Tap] = "auto",
         *,
         exits: ExitForm | BuildExit = DEFAULT_EXITS,
         exit_width: int | None = None,
@@ -145,10 +146,14 @@ class MultiExit(nn.Module):
         return self.network
 
 
-def _resolve(network: nn.Module, taps: str | Sequence[str] | Taps, image_size: tuple[int, int]) -> Taps:
+def _resolve(network: nn.Module, taps: str | Sequence[str | Tap], image_size: tuple[int, int]) -> Taps:
     if taps == "auto":
         return find_taps(network, image_size)
-    names = taps.names if isinstance(taps, Taps) else (taps,) if isinstance(taps, str) else taps
+    listed = (taps,) if isinstance(taps, str) else taps
+    for tap in listed:
+        if not isinstance(tap, (str, Tap)):
+            raise TypeError(f"a tap is the name of a module or a Tap of find_taps, not a {type(tap).__name__}")
+    names = [tap.name if isinstance(tap, Tap) else tap for tap in listed]
     measured = find_taps(network, image_size, names=names)
     check_order(network, measured, image_size)
     warn_of_untapped_heads(network, measured, image_size)
