@@ -30,7 +30,7 @@ class MultiExit(nn.Module):
     Args:
         network: Any module whose result `main_output` understands.
         num_classes: K, at least 2.
-        taps: `"auto"` (see `find_taps`), names of modules, or what `find_taps` returns or a part of it; shallow to deep.
+        taps: `"auto"` (see `find_taps`), names of modules, or what `find_taps` returns, or a part of it; shallow first.
         exits: Form of the exits. `"separable"`: a 1 x 1 and a depthwise 3 x 3 convolution, 32 wide, at stride 4 or
             coarser (this project's). `"dense"`: a 1 x 1 and two dense 3 x 3, 64 wide, at stride 4 or coarser (this
             project's). `"authors"`: two dense 3 x 3, 256 wide, on the stage's own grid. Or a callable that takes a
