@@ -3,7 +3,6 @@
 import os
 
 import pytest
-import torch
 
 import processes
 
@@ -33,6 +32,9 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    # imported here, so that the process that only hands out tests need not wait for it
+    import torch
+
     # two tests run side by side on two cores; more threads only get into each other's way
     torch.set_num_threads(1)
 
