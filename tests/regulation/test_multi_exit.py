@@ -34,7 +34,9 @@ def test_taps_are_given_as_names_as_one_name_or_as_found() -> None:
 def test_a_tap_that_is_neither_a_name_nor_a_tap_is_refused() -> None:
     network = Small()
     with pytest.raises(TypeError, match="a tap is the name of a module or a Tap of find_taps, not a Sequential"):
-        MultiExit(network, 3, taps=[nn.Sequential(network.stage1)], image_size=(32, 32))  # type: ignore[list-item]
+        wrapper(taps=[nn.Sequential(network.stage1)])
+    with pytest.raises(TypeError, match="not a Sequential"):
+        find_taps(network, (32, 32), [nn.Sequential(network.stage1)])  # type: ignore[list-item]
 
 
 def test_taps_found_on_another_network_are_checked() -> None:

@@ -149,12 +149,7 @@ class MultiExit(nn.Module):
 def _resolve(network: nn.Module, taps: str | Sequence[str | Tap], image_size: tuple[int, int]) -> Taps:
     if taps == "auto":
         return find_taps(network, image_size)
-    listed = (taps,) if isinstance(taps, str) else taps
-    for tap in listed:
-        if not isinstance(tap, (str, Tap)):
-            raise TypeError(f"a tap is the name of a module or a Tap of find_taps, not a {type(tap).__name__}")
-    names = [tap.name if isinstance(tap, Tap) else tap for tap in listed]
-    measured = find_taps(network, image_size, names=names)
+    measured = find_taps(network, image_size, names=taps)
     check_order(network, measured, image_size)
     warn_of_untapped_heads(network, measured, image_size)
     return taps if isinstance(taps, Taps) else measured

@@ -49,7 +49,9 @@ class Taps(tuple[Tap, ...]):
         )
 
 
-def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, names: Sequence[str] | None = None) -> Taps:
+def find_taps(
+    network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, names: Sequence[str | Tap] | None = None
+) -> Taps:
     """Find a network's stages, shallow to deep: at most four, and its auxiliary heads.
 
     The network is run once in eval mode, without gradient, on noise, and left as it was. Without `names`, its own
@@ -59,7 +61,8 @@ def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, name
     Args:
         network: Any segmentation network.
         image_size: (height, width) of the noise image, in pixels.
-        names: Take exactly these modules, in this order; `"encoder@2"` is element 2 of what the module returns.
+        names: Take exactly these modules, or those of these taps, in this order; `"encoder@2"` is element 2 of what the
+            module returns.
 
     Returns:
         The taps; `str()` of them is a table.
@@ -67,6 +70,7 @@ def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, name
     Raises:
         ValueError: If a name does not exist (similar names are suggested) or is given twice, a module returns no
             feature map, or the network refuses the noise image.
+        TypeError: If a name is neither a name nor a `Tap`.
 
     Examples:
         >>> import selfreg
@@ -84,7 +88,7 @@ def find_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, name
         names = declared
     if names is not None:
         class_maps = _class_map_names(network)
-        measured = _measure_names(network, list(names), image_size)
+        measured = _measure_names(network, _names_of(names), image_size)
         return Taps(replace(tap, is_class_map=tap.name in class_maps) for tap in measured)
     heads = auxiliary_taps(network, image_size)
     stages = (tap for tap in choose_stages(network, image_size) if tap.name not in heads.names)
@@ -183,6 +187,15 @@ def select_element(output: Any, name: str) -> Any:
         except (IndexError, KeyError, TypeError, ValueError):
             raise ValueError(f"tap {name!r}: the module's {type(output).__name__} has no element {key!r}") from None
     return output
+
+
+def _names_of(listed: Sequence[str | Tap]) -> list[str]:
+    """Names of what a caller lists: names, one name, or taps."""
+    listed = [listed] if isinstance(listed, str) else listed
+    for tap in listed:
+        if not isinstance(tap, (str, Tap)):
+            raise TypeError(f"a tap is the name of a module or a Tap of find_taps, not a {type(tap).__name__}")
+    return [tap.name if isinstance(tap, Tap) else tap for tap in listed]
 
 
 def _measure_names(network: nn.Module, names: list[str], image_size: tuple[int, int]) -> list[Tap]:
