@@ -22,6 +22,7 @@ from tiny import QUICK_TO_EXPORT, selfreg, untrained_run
 # networks with pyramid pooling, as small as they come: exporting takes seconds for every few layers
 NETWORKS: dict[str, dict[str, Any]] = {
     "smp:PSPNet/tu-test_resnet": {"psp_out_channels": 16},
+    "smp:UPerNet/tu-test_resnet": {"encoder_depth": 3, "decoder_channels": 16},
     "hf:upernet-convnext-tiny": {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "hidden_size": 16},
 }
 

@@ -20,8 +20,6 @@ class TestDeepLabV2(NetworkContract):
 
 class TestHRNetV2(NetworkContract):
     expected_taps = stages((4, 128), (4, 16), (4, 16))
-    # OCRNet's compiles the same backbone
-    test_the_wrapper_compiles_without_a_graph_break_where_the_network_does = None  # type: ignore[assignment]
 
     @shallow()
     def build(self) -> nn.Module:

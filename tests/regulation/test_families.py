@@ -57,7 +57,6 @@ TestSmpFPNMixTransformer = contract_for(
     "TestSmpFPNMixTransformer",
     shallow()(smp_network("FPN", "mit_b0", decoder_pyramid_channels=32, decoder_segmentation_channels=32)),
     encoder_taps((2, 4, 32), (3, 8, 64), (4, 16, 160), (5, 32, 256)),
-    representative=False,
 )
 TestSmpUPerNetConvNeXt = contract_for(
     "TestSmpUPerNetConvNeXt",
@@ -262,7 +261,6 @@ TestTimmHRNet = contract_for(
     "TestTimmHRNet",
     shallow()(timm_network("hrnet_w18_small", 2048)),
     timm_taps(("act1", 2, 64), ("layer1", 4, 128), ("stage2@1", 8, 32), ("stage3@2", 16, 64)),
-    representative=False,
 )
 TestTimmFeatures = contract_for(
     "TestTimmFeatures",
@@ -298,7 +296,6 @@ TestTorchvisionFCN = contract_for(
         ("backbone.layer2", 8, 512, "NCHW"),
         ("backbone.layer3", 8, 1024, "NCHW"),
     ),
-    representative=False,
 )
 TestTorchvisionDeepLabV3 = contract_for(
     "TestTorchvisionDeepLabV3", torchvision_network("deeplabv3_mobilenet_v3_large"), MOBILE, representative=False
@@ -448,7 +445,6 @@ TestUPerNet = contract_for(
     "TestUPerNet",
     upernet,
     tuple((f"backbone@feature_maps@{i}", *row, "NCHW") for i, row in enumerate(PYRAMID)),
-    representative=False,
 )
 TestDPT = contract_for("TestDPT", dpt, tuple((f"dpt.encoder.layer.{i}", 16, 16, "NLC") for i in range(4)))
 TestMask2Former = contract_for(
