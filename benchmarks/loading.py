@@ -9,6 +9,11 @@ installed are left out and said to be; they are found after, for instance, `pip 
 `pip install mmcv-lite==2.1.0 mmengine mmsegmentation ftfy regex`.
 
     python benchmarks/loading.py [--quick] [--json OUT.json]
+
+With `--workers`, the whole loader instead: crops per second on the clock that a `DataLoader` of each number of worker
+processes gives, in batches of 8, copied to the GPU if there is one, from the PNGs.
+
+    python benchmarks/loading.py --workers 1 4 8 16
 """
 
 import argparse
@@ -30,12 +35,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from selfreg.data import IMAGENET_MEAN, IMAGENET_STD, Draw, FilePairs, Scenes, TrainingSet
+from selfreg.data import IMAGENET_MEAN, IMAGENET_STD, Draw, FilePairs, Scenes, SeededSampler, TrainingSet
 from selfreg.data.masks import read_mask
 from selfreg.data.source import Files
 
 CROP = (512, 512)
+BATCH = 8
 TURN = 20
 """Crops that a worker makes in one turn."""
 Pipeline = Callable[[int], tuple[Tensor, Tensor]]
@@ -61,9 +68,14 @@ def decode_mask(path: Path) -> NDArray[np.uint8]:
     return read_mask(path, Scenes.labels)
 
 
+def training_set(files: list[Files], count: int) -> TrainingSet:
+    """Crops of `count` photographs, which are the files over and over."""
+    pairs = {str(index): files[index % len(files)] for index in range(count)}
+    return TrainingSet(FilePairs(Scenes.labels, pairs, decode_mask, where=Path()), CROP)
+
+
 def selfreg_pipeline(files: list[Files]) -> Pipeline:
-    source = FilePairs(Scenes.labels, {str(i): pair for i, pair in enumerate(files)}, decode_mask, where=Path())
-    crops = TrainingSet(source, CROP)
+    crops = training_set(files, len(files))
 
     def step(number: int) -> tuple[Tensor, Tensor]:
         item = crops[Draw(number % len(files), number)]
@@ -238,11 +250,40 @@ def ratio_interval(times: NDArray[np.float64], ours: NDArray[np.float64]) -> tup
     return float(times.mean() / ours.mean()), float(low), float(high)
 
 
+def feed(files: list[Files], workers: int) -> float:
+    """Crops per second on the clock, without the first ones, for which the workers are started."""
+    crops, warm, steps = training_set(files, 10_000), 2 * workers, 12 * workers
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sampler = SeededSampler(len(crops), 0, batch_size=BATCH)
+    loader = DataLoader(crops, batch_size=BATCH, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda")
+    start = 0.0
+    for number, batch in enumerate(loader):
+        batch["image"].to(device, non_blocking=True), batch["mask"].to(device, non_blocking=True)
+        if number + 1 == warm:
+            start = time.perf_counter()
+        if number + 1 == warm + steps:
+            break
+    return steps * BATCH / (time.perf_counter() - start)
+
+
+def compare_workers(numbers: list[int]) -> None:
+    """Print what each number of workers gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = generate(Path(folder), "cityscapes", 5)
+        print(f"2048 x 1024 PNG, {os.cpu_count()} cores\n{'workers':>8}{'crops/s':>9}")
+        for number in numbers:
+            print(f"{number:>8}{feed(files, number):>9.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="about half a minute: fewer files and steps")
     parser.add_argument("--json", type=Path, help="write the numbers there")
+    parser.add_argument("--workers", type=int, nargs="+", help="the loader with so many processes, and nothing else")
     arguments = parser.parse_args()
+    if arguments.workers:
+        compare_workers(arguments.workers)
+        return
     count, turns = (5, 6) if arguments.quick else (10, 40)
     result: dict[str, dict[str, dict[str, float]]] = {}
     for kind, title in (("cityscapes", "2048 x 1024 PNG, as Cityscapes"), ("voc", "500 x 375 JPEG, as VOC")):

@@ -12,9 +12,11 @@ Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr
 full, sr with local presence; separable, full with `exits="separable"`; authors, the peer: `exits="authors"` with losses
 at label resolution, as in the authors' demonstration code. The other arms have the default exits, `dense`. A step is
 forward, loss, backward and SGD with momentum. The arms take turns; every ratio is the median over rounds of the ratio
-within a round. CPU time counts what all threads of this process spent, so that other work on the machine disturbs it
-less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and optimiser: on a CPU from the
-allocator's own record (oneDNN's scratch space is not in it), on a GPU from `max_memory_allocated`.
+within a round. A turn is one step on a CPU; on a GPU ten, without waiting for one before the next is queued, as in a
+training that reads nothing back. CPU time counts what all threads of this process spent, so that other work on the
+machine disturbs it less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and
+optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in it), on a GPU from
+`max_memory_allocated`.
 
 With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
@@ -56,6 +58,7 @@ _ALONE: dict[str, Any] = {"sr_f_weight": 0.0, "sr_l_weight": 0.0, "local_presenc
 """The multi-exit loss and nothing else."""
 _OBJECTIVES: dict[str, dict[str, Any]] = {"mea": _ALONE, "sr": {"local_presence_weight": 0.0}, "full": {}}
 """What the arms with this library's exits give to `SelfRegulation`."""
+_ARMS = (*_OBJECTIVES, "separable", "authors")
 _NETWORKS = ["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"]
 _ALLOCATIONS = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided")
 _NO_KERNEL = (*_ALLOCATIONS, "aten::scalar_tensor")
@@ -85,6 +88,7 @@ class Bench:
             "separable": MultiExit(copy.deepcopy(network), num_classes, taps, exits="separable"),
             "authors": MultiExit(copy.deepcopy(network), num_classes, taps, exits="authors"),
         }
+        self.models = {arm: model for arm, model in self.models.items() if arm in ("base", "full", *arguments.arms)}
         objectives = {
             **{arm: SelfRegulation(**options) for arm, options in _OBJECTIVES.items()},
             "separable": SelfRegulation(),
@@ -92,6 +96,7 @@ class Bench:
                 "authors", exit_resolution="label", sr_f_weight=1.0, sr_l_weight=1.0, local_presence_weight=0.0
             ),
         }
+        objectives = {arm: objective for arm, objective in objectives.items() if arm in arguments.arms}
         self.losses = {"base": self._plain(network)}
         self.losses |= {arm: self._regulated(self.models[arm], objective) for arm, objective in objectives.items()}
         self.steps = {arm: self._step(self.models[arm], loss) for arm, loss in self.losses.items()}
@@ -114,12 +119,16 @@ class Bench:
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.arguments.amp):
+            with self.precision():
                 value = loss()
             torch.autograd.backward(value)
             optimizer.step()
 
         return step
+
+    def precision(self) -> torch.autocast:
+        """What forward and loss run in: bfloat16 where that is asked for."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.arguments.amp)
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -157,12 +166,14 @@ def silent_stderr() -> Iterator[None]:
 
 
 def seconds(step: Step, device: torch.device) -> tuple[float, float]:
-    """Wall and CPU seconds of one step."""
+    """Wall and CPU seconds of one step: the mean of a turn."""
+    steps = 10 if device.type == "cuda" else 1
     synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
-    step()
+    for _ in range(steps):
+        step()
     synchronize(device)
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return (time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps
 
 
 def synchronize(device: torch.device) -> None:
@@ -177,6 +188,9 @@ def compare(bench: Bench, rounds: int) -> None:
     for step in bench.steps.values():  # momentum and lazily made buffers exist before memory is measured
         step()
     memory = {arm: peak_bytes(step, device) for arm, step in bench.steps.items()}
+    if device.type == "cuda":  # convolutions have chosen their algorithms, and the clock is up
+        for step in bench.steps.values():
+            seconds(step, device)
     times: dict[str, list[tuple[float, float]]] = {arm: [] for arm in bench.steps}
     for index in range(rounds):
         arms = list(bench.steps)
@@ -188,19 +202,24 @@ def compare(bench: Bench, rounds: int) -> None:
         against = list(zip(measured, times["base"], strict=True))
         wall_ratio, cpu_ratio = (statistics.median(m[column] / b[column] for m, b in against) for column in (0, 1))
         print(
-            f"{arm:<11}{wall:>7.2f} s{wall_ratio:>9.3f}{cpu:>8.2f} s{cpu_ratio:>9.3f}"
+            f"{arm:<11}{1000 * wall:>7.1f} ms{wall_ratio:>8.3f}{1000 * cpu:>8.1f} ms{cpu_ratio:>8.3f}"
             f"{memory[arm] / 2**20:>8.0f} MiB{memory[arm] / memory['base']:>9.3f}",
             flush=True,
         )
 
 
 def parts(bench: Bench, rounds: int) -> None:
-    """Print the CPU time of each exit and of each part of the objective, forward and backward, alone."""
+    """Print the time of each exit and of each part of the objective, forward and backward, alone.
+
+    CPU time on a CPU, the clock on a GPU.
+    """
+    clock = 0 if bench.device.type == "cuda" else 1
     model = bench.models["full"]
     assert isinstance(model, MultiExit)
     stages: list[Tensor] = []
     handles = [exit_.register_forward_pre_hook(lambda _m, inputs: stages.append(inputs[0])) for exit_ in model.exits]
-    outputs: ExitOutputs = model(bench.images)
+    with bench.precision():
+        outputs: ExitOutputs = model(bench.images)
     for handle in handles:
         handle.remove()
     given = [stage.detach().requires_grad_() for stage in stages]
@@ -213,14 +232,16 @@ def parts(bench: Bench, rounds: int) -> None:
 
     def exit_step(index: int) -> Step:
         def step() -> None:
-            class_map, logits, _ = model.exits[index](given[index])
-            torch.autograd.backward([class_map.sum(), logits.sum()])
+            with bench.precision():
+                class_map, logits, _ = model.exits[index](given[index])
+            torch.autograd.backward([class_map, logits], [torch.ones_like(class_map), torch.ones_like(logits)])
 
         return step
 
-    def objective_step(objective: SelfRegulation) -> Step:
+    def objective_step(objective: SelfRegulation, given_outputs: ExitOutputs = held) -> Step:
         def step() -> None:
-            terms: LossTerms = objective(held, bench.labels, progress=1.0)
+            with bench.precision():
+                terms: LossTerms = objective(given_outputs, bench.labels, progress=1.0)
             torch.autograd.backward(terms.total)
 
         return step
@@ -228,19 +249,21 @@ def parts(bench: Bench, rounds: int) -> None:
     steps = {f"exit {tap.name} (stride {tap.stride})": exit_step(index) for index, tap in enumerate(model.taps)}
     steps["own output: image logits"] = exit_step(len(model.taps))
     own = SelfRegulation(classification_weight=0.0, **_ALONE)
-    alone = ExitOutputs(held.class_maps[-1:], held.image_logits[-1:])
-    steps["objective: own segmentation (base)"] = lambda: torch.autograd.backward(own(alone, bench.labels, 1.0).total)
+    own_only = ExitOutputs(held.class_maps[-1:], held.image_logits[-1:])
+    steps["objective: own segmentation (base)"] = lambda: torch.autograd.backward(
+        own(own_only, bench.labels, 1.0).total
+    )
     steps["objective: MEA"] = objective_step(SelfRegulation(**_ALONE))
     steps["objective: MEA + SR-F + SR-L"] = objective_step(SelfRegulation(local_presence_weight=0.0))
     steps["objective: MEA + local presence"] = objective_step(SelfRegulation(sr_f_weight=0.0, sr_l_weight=0.0))
     steps["objective: full, distill"] = objective_step(SelfRegulation("distill"))
     steps["objective: full, verified"] = objective_step(SelfRegulation("verified"))
-    base = min(seconds(bench.steps["base"], bench.device)[1] for _ in range(2))
-    print(f"base step {base:.2f} s of CPU time")
+    base = min(seconds(bench.steps["base"], bench.device)[clock] for _ in range(3))
+    print(f"base step {1000 * base:.1f} ms")
     for name, step in steps.items():
         step()
-        cpu = min(seconds(step, bench.device)[1] for _ in range(max(rounds, 3)))
-        print(f"{name:<40}{cpu:>8.3f} s{cpu / base:>9.2%}", flush=True)
+        alone = min(seconds(step, bench.device)[clock] for _ in range(max(rounds, 3)))
+        print(f"{name:<40}{1000 * alone:>8.2f} ms{alone / base:>9.2%}", flush=True)
 
 
 class LaunchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -300,6 +323,7 @@ def main() -> None:
     parser.add_argument("--launches", action="store_true", help="count operations, with K = 19, and measure nothing")
     parser.add_argument("--networks", nargs="+", help=f"[{' '.join(_NETWORKS)}; with --launches the first]")
     parser.add_argument("--classes", nargs="+", type=int, default=[19, 21, 150])
+    parser.add_argument("--arms", nargs="+", choices=_ARMS, default=_ARMS, help="beside base [all]")
     parser.add_argument("--taps", nargs="+", default="auto", help="modules that carry the exits, shallow to deep")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch", type=int, default=2)
