@@ -36,7 +36,7 @@ from selfreg.run import Run
 from tagged_photographs import SECTIONS, write_tagged_photographs
 
 LOSS_TOLERANCE = 0.01
-"""Relative difference of losses: convolutions on a GPU round to TF32."""
+"""Relative difference of losses in float32."""
 MIOU_TOLERANCE = 0.005
 AGREEMENT = 0.99
 """Share of pixels that have the same class."""
@@ -55,7 +55,14 @@ def configuration(*, tiny: bool) -> dict[str, Any]:
         },
         "network": {
             "name": "smp:FPN/tu-mobilenetv3_small_050" if tiny else "smp:DeepLabV3Plus/resnet50",
-            "options": {"decoder_pyramid_channels": width, "decoder_segmentation_channels": width} if tiny else {},
+            # without dropout, whose draws differ between devices
+            "options": {
+                "decoder_pyramid_channels": width,
+                "decoder_segmentation_channels": width,
+                "decoder_dropout": 0.0,
+            }
+            if tiny
+            else {"decoder_aspp_dropout": 0.0},
             "pretrained": False,
         },
         "training": {"epochs": 2, "batch_size": 4, "workers": 0 if tiny else 4, "learning_rate": 1e-3},
@@ -88,9 +95,14 @@ class Checks:
         }
 
     def dry_run(self) -> str:
-        """The losses of the first step: the same batch, of two images on a CPU too."""
+        """The losses of the first step: the same batch, of two images on a CPU too.
+
+        Without TF32: rounding to it, with the batch norms of an untrained network after it, changes the loss by up to
+        7 %, on a CPU too.
+        """
         options = ("train", self.config, "--dry-run", "--json", "--set", "training.batch_size=2")
-        here = json.loads(selfreg(*options))
+        with mock.patch.object(torch.backends.cudnn, "allow_tf32", new=False):
+            here = json.loads(selfreg(*options))
         with hidden_gpu():
             there = json.loads(selfreg(*options, "--set", "training.accelerator=cpu"))
         for name, value in {"loss": there["loss"], **there["terms"]}.items():

@@ -6,7 +6,8 @@
     python benchmarks/overhead.py --launches         # how many operations a step launches: counted, no GPU needed
     python benchmarks/overhead.py --launches --compile losses   # and how many kernels the compiled losses are
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
-    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
+    python benchmarks/overhead.py --device cuda --amp --channels-last --compile exits losses
+    python benchmarks/overhead.py --device cuda --amp --channels-last --graph   # each step is one CUDA graph
 
 Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses;
 full, sr with local presence; separable, full with `exits="separable"`; authors, the peer: `exits="authors"` with losses
@@ -16,7 +17,8 @@ within a round. A turn is one step on a CPU; on a GPU ten, without waiting for o
 training that reads nothing back. CPU time counts what all threads of this process spent, so that other work on the
 machine disturbs it less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and
 optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in it), on a GPU from
-`max_memory_allocated`.
+`max_memory_allocated`. With `--graph`, a step is captured as a CUDA graph and replayed: what is left is what the GPU
+computes, without the time in which it waits for launches.
 
 With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
@@ -106,8 +108,10 @@ class Bench:
         run, loss = self._compiled("network", network), self._compiled("losses", segmentation_loss)
         return lambda: loss(main_output(run(self.images)), self.labels)
 
-    def _regulated(self, model: nn.Module, objective: SelfRegulation) -> Callable[[], Tensor]:
+    def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Callable[[], Tensor]:
         model.train()
+        if "exits" in self.arguments.compile:
+            model.compile_exits()
         run, losses = self._compiled("network", model), self._compiled("losses", objective)
         return lambda: losses(run(self.images), self.labels, progress=1.0).total
 
@@ -124,11 +128,25 @@ class Bench:
             torch.autograd.backward(value)
             optimizer.step()
 
-        return step
+        return graphed(step) if self.arguments.graph else step
 
     def precision(self) -> torch.autocast:
         """What forward and loss run in: bfloat16 where that is asked for."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.arguments.amp)
+        amp, graph = self.arguments.amp, self.arguments.graph
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp, cache_enabled=not graph)
+
+
+def graphed(step: Step) -> Step:
+    """Capture a step as a CUDA graph, after three that choose algorithms; the replay of it is a step."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -332,7 +350,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=(), help="in every arm")
+    parser.add_argument(
+        "--graph", action="store_true", help="replay each step as a CUDA graph; memory says nothing then"
+    )
+    parser.add_argument("--compile", nargs="+", choices=("network", "exits", "losses"), default=(), help="in every arm")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -179,17 +179,21 @@ def _weights(
         average: As in `local_presence_loss`.
         dtype: Type of the weights.
     """
-    known: dict[int, Tensor] = {}
+    known: list[tuple[Tensor, Tensor]] = []  # compared by `is`: torch.compile would compile anew for every `id`
+    weights = []
     for of in windows:
-        if id(of.classes) not in known:
+        weight = next((weight for classes, weight in known if classes is of.classes), None)
+        if weight is None:
             counted = of.classes.movedim(2, -1)
             everywhere = (1, 2, 3, 4) if average == "pair" else (1, 2, 3)
             places = mean_over_processes(counted.sum(dim=everywhere, keepdim=True, dtype=dtype))
             number = (places > 0).sum(dim=-1, keepdim=True)  # of classes, each of which counts alike
-            known[id(of.classes)] = counted / (places * number).clamp_min(torch.finfo(dtype).tiny)
+            weight = counted / (places * number).clamp_min(torch.finfo(dtype).tiny)
+            known.append((of.classes, weight))
+        weights.append(weight)
     repeated = [
-        known[id(of.classes)][:, None].expand(-1, count, *(-1,) * 4).flatten(1, -2)
-        for of, count in zip(windows, exits, strict=True)
+        weight[:, None].expand(-1, count, *(-1,) * 4).flatten(1, -2)
+        for weight, count in zip(weights, exits, strict=True)
     ]
     missed, invented = torch.cat(repeated, dim=1)
     return missed, invented

@@ -137,7 +137,7 @@ class SelfRegulation(MethodOptions):
         self._check(outputs, labels, progress, image_labels, confidence)
         device = labels.device.type
         # the device `meta`, on which a step can be tried without memory or data, has no autocast
-        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return self._terms(outputs, labels, progress, image_labels, confidence)
 
     def _terms(

@@ -188,8 +188,9 @@ class Step:
     def _compared_output(self, own_map: Tensor | None) -> Tensor:
         """The logits of the own output for self-regulation."""
         own = self.maps[self.last] if own_map is None or self.at_label_resolution else own_map
-        sizes = [grid(class_map) for class_map in self.maps[: self.last]]
-        finest = max(sizes, key=lambda size: size[0] * size[1], default=grid(own))
+        finest = grid(self.maps[0]) if self.last else grid(own)
+        for size in map(grid, self.maps[: self.last]):  # and no max(key=...), at which torch.compile breaks off
+            finest = size if math.prod(size) > math.prod(finest) else finest
         size = min(own.shape[2], finest[0]), min(own.shape[3], finest[1])
         return own if grid(own) == size else average_cells(full_precision(own), size)
 
@@ -227,14 +228,14 @@ class Step:
                 self._teachers[of] = Teacher(maps[0].movedim(1, 2)[:, None], *(part[:, None] for part in maps[1:]))
         return self._teachers[size]
 
-    @torch.no_grad()
     def _column_of_teachers(self, sizes: list[Size]) -> Teacher:
         by_grid: dict[Size, list[int]] = {}
         for index in self._distilling():
             by_grid.setdefault(grid(self.exits.maps[index]), []).append(index)
-        log_q = torch.cat([self._rows_of_teachers(indices, own, sizes) for own, indices in by_grid.items()])
-        counts = self.cells.rows(sizes).T[..., None] if self.options.variant == "verified" else None
-        return losses.as_teacher(log_q.transpose(1, 2)[..., None], counts)
+        with torch.no_grad():
+            log_q = torch.cat([self._rows_of_teachers(indices, own, sizes) for own, indices in by_grid.items()])
+            counts = self.cells.rows(sizes).T[..., None] if self.options.variant == "verified" else None
+            return losses.as_teacher(log_q.transpose(1, 2)[..., None], counts)
 
     def _rows_of_teachers(self, indices: list[int], own: Size, sizes: list[Size]) -> Tensor:
         """log q of teachers that share their own grid, averaged over the cells of every grid: (teachers, cells, K)."""
