@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -101,7 +101,7 @@ class Checks:
         7 %, on a CPU too.
         """
         options = ("train", self.config, "--dry-run", "--json", "--set", "training.batch_size=2")
-        with mock.patch.object(torch.backends.cudnn, "allow_tf32", new=False):
+        with full_float32():
             here = json.loads(selfreg(*options))
         with hidden_gpu():
             there = json.loads(selfreg(*options, "--set", "training.accelerator=cpu"))
@@ -218,6 +218,17 @@ def selfreg(*arguments: str | Path) -> str:
 def hidden_gpu() -> contextlib.AbstractContextManager[Any]:
     """Let the commands find no GPU."""
     return mock.patch.object(torch.cuda, "is_available", return_value=False)
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Let convolutions on a GPU not round to TF32."""
+    kept = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = kept
 
 
 def close(here: float, there: float, tolerance: float, name: str, *, relative: bool = True) -> None:

@@ -6,8 +6,7 @@
     python benchmarks/overhead.py --launches         # how many operations a step launches: counted, no GPU needed
     python benchmarks/overhead.py --launches --compile losses   # and how many kernels the compiled losses are
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
-    python benchmarks/overhead.py --device cuda --amp --channels-last --compile exits losses
-    python benchmarks/overhead.py --device cuda --amp --channels-last --graph   # each step is one CUDA graph
+    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
 Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses;
 full, sr with local presence; separable, full with `exits="separable"`; authors, the peer: `exits="authors"` with losses
@@ -17,8 +16,7 @@ within a round. A turn is one step on a CPU; on a GPU ten, without waiting for o
 training that reads nothing back. CPU time counts what all threads of this process spent, so that other work on the
 machine disturbs it less. Memory is the peak of bytes that tensors hold at once in one step, beyond weights and
 optimiser: on a CPU from the allocator's own record (oneDNN's scratch space is not in it), on a GPU from
-`max_memory_allocated`. With `--graph`, a step is captured as a CUDA graph and replayed: what is left is what the GPU
-computes, without the time in which it waits for launches.
+`max_memory_allocated`.
 
 With `--launches`, the operations of forward, loss and backward are counted as PyTorch dispatches them, without views,
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
@@ -53,6 +51,7 @@ from selfreg.regulation import (
     main_output,
     segmentation_loss,
 )
+from selfreg.regulation.options import DEFAULT_EXITS, ExitForm
 
 Step = Callable[[], None]
 CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
@@ -60,7 +59,8 @@ _ALONE: dict[str, Any] = {"sr_f_weight": 0.0, "sr_l_weight": 0.0, "local_presenc
 """The multi-exit loss and nothing else."""
 _OBJECTIVES: dict[str, dict[str, Any]] = {"mea": _ALONE, "sr": {"local_presence_weight": 0.0}, "full": {}}
 """What the arms with this library's exits give to `SelfRegulation`."""
-_ARMS = (*_OBJECTIVES, "separable", "authors")
+_FORMS: dict[str, ExitForm] = {"separable": "separable", "authors": "authors"}
+_ARMS = (*_OBJECTIVES, *_FORMS)
 _NETWORKS = ["smp:DeepLabV3Plus/resnet50", "ocrnet/resnet50"]
 _ALLOCATIONS = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided")
 _NO_KERNEL = (*_ALLOCATIONS, "aten::scalar_tensor")
@@ -83,14 +83,10 @@ class Bench:
         blocks = torch.randint(0, num_classes, (batch, size // 16, size // 16), device=self.device)
         self.labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
         self.labels[:, : size // 16] = 255
-        taps = arguments.taps
-        self.models: dict[str, nn.Module] = {
-            "base": network,
-            **{arm: MultiExit(copy.deepcopy(network), num_classes, taps) for arm in _OBJECTIVES},
-            "separable": MultiExit(copy.deepcopy(network), num_classes, taps, exits="separable"),
-            "authors": MultiExit(copy.deepcopy(network), num_classes, taps, exits="authors"),
+        wrapped = {
+            arm: MultiExit(copy.deepcopy(network), num_classes, arguments.taps, exits=_FORMS.get(arm, DEFAULT_EXITS))
+            for arm in arguments.arms
         }
-        self.models = {arm: model for arm, model in self.models.items() if arm in ("base", "full", *arguments.arms)}
         objectives = {
             **{arm: SelfRegulation(**options) for arm, options in _OBJECTIVES.items()},
             "separable": SelfRegulation(),
@@ -98,9 +94,9 @@ class Bench:
                 "authors", exit_resolution="label", sr_f_weight=1.0, sr_l_weight=1.0, local_presence_weight=0.0
             ),
         }
-        objectives = {arm: objective for arm, objective in objectives.items() if arm in arguments.arms}
+        self.models: dict[str, nn.Module] = {"base": network, **wrapped}
         self.losses = {"base": self._plain(network)}
-        self.losses |= {arm: self._regulated(self.models[arm], objective) for arm, objective in objectives.items()}
+        self.losses |= {arm: self._regulated(model, objectives[arm]) for arm, model in wrapped.items()}
         self.steps = {arm: self._step(self.models[arm], loss) for arm, loss in self.losses.items()}
 
     def _plain(self, network: nn.Module) -> Callable[[], Tensor]:
@@ -110,8 +106,6 @@ class Bench:
 
     def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Callable[[], Tensor]:
         model.train()
-        if "exits" in self.arguments.compile:
-            model.compile_exits()
         run, losses = self._compiled("network", model), self._compiled("losses", objective)
         return lambda: losses(run(self.images), self.labels, progress=1.0).total
 
@@ -128,25 +122,11 @@ class Bench:
             torch.autograd.backward(value)
             optimizer.step()
 
-        return graphed(step) if self.arguments.graph else step
+        return step
 
     def precision(self) -> torch.autocast:
         """What forward and loss run in: bfloat16 where that is asked for."""
-        amp, graph = self.arguments.amp, self.arguments.graph
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp, cache_enabled=not graph)
-
-
-def graphed(step: Step) -> Step:
-    """Capture a step as a CUDA graph, after three that choose algorithms; the replay of it is a step."""
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.arguments.amp)
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -296,13 +276,14 @@ class LaunchCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def launches(bench: Bench) -> None:
     """Print how many operations forward, loss and backward of each arm launch; gradients are None before."""
-    compiled = "losses" in bench.arguments.compile
+    compiled = bench.arguments.compile
     count = generated_kernels if compiled else dispatched_operations
     base = 0
     print(f"{'arm':<11}{'kernels of the losses' if compiled else 'operations':>22}{'added':>8}")
     for arm, loss in bench.losses.items():
         bench.models[arm].zero_grad(set_to_none=True)
-        counted = count(loss)
+        with bench.precision():
+            counted = count(loss)
         base = base or counted
         print(f"{arm:<11}{counted:>22}{counted - base:>8}", flush=True)
 
@@ -350,14 +331,13 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument(
-        "--graph", action="store_true", help="replay each step as a CUDA graph; memory says nothing then"
-    )
-    parser.add_argument("--compile", nargs="+", choices=("network", "exits", "losses"), default=(), help="in every arm")
+    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=(), help="in every arm")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     networks = arguments.networks or (_NETWORKS[:1] if arguments.launches else _NETWORKS)
+    if arguments.parts:
+        arguments.arms = ["full"]
     if arguments.quick or arguments.launches:
         arguments.classes, arguments.rounds = [19], 3
     if arguments.quick:

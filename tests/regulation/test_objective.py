@@ -254,6 +254,23 @@ def test_the_compiled_objective_is_the_same_and_not_compiled_anew_at_every_step(
     assert 0 < len(graphs) == known
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_torch_compile_takes_the_objective_as_one_graph(
+    variant: Any, resolution: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch._dynamo.reset()
+    monkeypatch.setattr("selfreg.regulation.objective._check_range", lambda *_: None)  # reads labels, on a CPU alone
+    objective = SelfRegulation(variant, exit_resolution=resolution, class_weights=torch.ones(K, dtype=torch.float64))
+    given, labels = tracked(outputs(12)), batch(12)
+    further = {"image_labels": torch.ones(2, K), "confidence": torch.rand(2, 8, 8)}
+    compiled = torch.compile(objective, backend="eager", fullgraph=True)
+    torch.testing.assert_close(
+        compiled(given, labels, 0.5, **further).total, objective(given, labels, 0.5, **further).total
+    )
+
+
 def test_reduction_mean_divides_each_term_by_its_exits() -> None:
     given, labels = outputs(10), batch(10)
     summed, mean = total(given, labels).raw(), total(given, labels, reduction="mean").raw()

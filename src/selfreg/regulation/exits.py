@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -184,11 +184,6 @@ def build_exits(
         else:
             raise ValueError(f"class map tap {tap.name!r} has {tap.channels} channels, not the {num_classes} classes")
     return nn.ModuleList([*built, ClassMapExit(num_classes, projected, identity=exits != "authors")])
-
-
-def run_exits(exits: nn.ModuleList, stages: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Class map (N, K, h, w), image logits (N, K) and features of each exit, given the features of its stage."""
-    return [exit_(stage) for exit_, stage in zip(exits, stages, strict=True)]
 
 
 def _build_custom(exits: BuildExit, tap: Tap, num_classes: int) -> nn.Module:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
-from selfreg.regulation.exits import BuildExit, build_exits, run_exits
+from selfreg.regulation.exits import BuildExit, build_exits
 from selfreg.regulation.mask_classification import network_loss
 from selfreg.regulation.options import DEFAULT_EXITS, PROBE_SIZE, ExitForm
 from selfreg.regulation.outputs import ExitOutputs, main_output
@@ -87,7 +86,6 @@ class MultiExit(nn.Module):
         found = find_own_map(network, num_classes, image_size)
         self.own_map = None if found is None else found[0]
         self._own_map_run = 0 if found is None else found[1]
-        self._run_exits = run_exits
         self.released = False
         self._record = Record()
         names = [module_of(tap.name) for tap in self.taps]
@@ -130,7 +128,7 @@ class MultiExit(nn.Module):
             record.stop()
         output = main_output(result)
         stages.append(output if own_map is None else own_map)
-        given = self._run_exits(self.exits, stages) if self.training else run_exits(self.exits, stages)
+        given = [exit_(stage) for exit_, stage in zip(self.exits, stages, strict=True)]
         return ExitOutputs(
             class_maps=[class_map for class_map, _, _ in given[:-1]] + [output],
             image_logits=[image_logits for _, image_logits, _ in given],
@@ -138,15 +136,6 @@ class MultiExit(nn.Module):
             own_map=own_map,
             network_loss=network_loss(result),
         )
-
-    def compile_exits(self) -> None:
-        """Let `torch.compile` compile what the exits compute in train mode, all of them in one graph.
-
-        Saves launches of a GPU's kernels, and memory: batch norms and ReLUs are computed again in the backward pass.
-        The network is not compiled, evaluation neither, and the state dict keeps its keys. Each new size of images is
-        compiled once.
-        """
-        self._run_exits = torch.compile(run_exits, dynamic=False)
 
     def release(self) -> nn.Module:
         """Return the network, the same object, without hooks; this wrapper does not train any more."""

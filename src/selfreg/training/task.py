@@ -131,8 +131,6 @@ class SegmentationTask(L.LightningModule):
         if self.config.training.compile == "all":
             # validation calls the network itself: its images have many sizes, each of which would be compiled
             self._call_model = torch.compile(self._model_outputs)
-        elif isinstance(self.model, MultiExit):
-            self.model.compile_exits()
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Draw dropout from seed, batch and process alone, so that a resumed run draws what the whole one drew."""
