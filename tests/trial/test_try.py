@@ -67,6 +67,7 @@ def test_it_leaves_a_verdict_a_page_and_a_network(tried: Path, capsys: pytest.Ca
     assert sentence in (out / "study.md").read_text(encoding="utf-8")
     pictures = (out / "pictures.html").read_text(encoding="utf-8")
     assert "<img" in pictures
+    assert "self-regulation minus plain training" in pictures
     # the first pair alone decides nothing
     assert sentence.split(":")[1] in pictures
     assert not re.search('<(strong|small|li) class="[^"]*(better|worse)"', pictures)

@@ -23,7 +23,7 @@ from selfreg.study.tables import make_tables, markdown, study_page
 from selfreg.terminal import PlainConsole
 from selfreg.trial.looks import FIRST_LOOK
 from selfreg.trial.sequence import PRIMARY, Progress
-from selfreg.trial.trainings import ARMS, FULL, StudyTrainings
+from selfreg.trial.trainings import ARMS, FULL, IN_WORDS, StudyTrainings
 from selfreg.trial.verdict import Asked, Verdict, reach_verdict
 
 _CASES = 60
@@ -152,7 +152,7 @@ def _write_pictures(trainings: StudyTrainings, progress: Progress, verdict: Verd
     """The page and the picture of the first pair, which by itself decides nothing."""
     runs = [trainings.run(name, 0).folder for name in (progress.base, FULL)]
     found = compare_runs(runs, allow_code=True)
-    names = (progress.base, FULL)
+    names = (IN_WORDS[progress.base], IN_WORDS[FULL])
     found = replace(found, sides=[replace(side, name=name) for side, name in zip(found.sides, names, strict=True)])
     _write_sheet(found, folder / "cases.png")
     first = "" if progress.pairs == 1 else f"The first of {progress.pairs} pairs, which decides nothing by itself. "

@@ -26,6 +26,9 @@ ARMS = {
 }
 """Arms of a try by name; the better one of the first two is the base."""
 
+IN_WORDS = {PLAIN: "plain training", BALANCED: "plain training with class weights", FULL: "self-regulation"}
+"""What each arm is called in sentences and above pictures."""
+
 
 class StudyTrainings:
     """Trains and scores the arms of a try; implements `Trainings`.

@@ -11,7 +11,7 @@ from selfreg.study.results import ArmResult, StudyResult
 from selfreg.trial.budget import budget_text
 from selfreg.trial.looks import FIRST_LOOK, MOST_PAIRS
 from selfreg.trial.sequence import PRIMARY, RELEVANT, Progress
-from selfreg.trial.trainings import ARMS, BALANCED, FULL
+from selfreg.trial.trainings import ARMS, FULL, IN_WORDS
 
 FAILURES = ("missed_unit_rate", "partial_mislabel_rate", "whole_object_errors")
 """The two failure rates, and the large objects that the second one excludes; reported besides the primary measure."""
@@ -115,9 +115,9 @@ def reach_verdict(
 
 def _sentence(result: StudyResult, progress: Progress, name: str) -> str:
     base, full = result.arms
-    against = "plain training with class weights" if base.arm.name == BALANCED else "plain training"
     found = _difference(result, PRIMARY)
-    values = f"mIoU {_mean_text(base, PRIMARY)} with {against}, {_mean_text(full, PRIMARY)} with self-regulation"
+    values = ", ".join(f"{_mean_text(arm, PRIMARY)} with {IN_WORDS[arm.arm.name]}" for arm in (base, full))
+    values = f"mIoU {values}"
     pairs = f"{progress.pairs} pair{'s' * (progress.pairs != 1)} of trainings"
     if found is None:
         return f"{name}: self-regulation cannot be judged, since mIoU is not defined."
