@@ -132,3 +132,9 @@ def test_a_network_in_half_precision_trains_as_one_in_float32(form: Any, dtype: 
     exact = SelfRegulation()(model.float()(images.float()), labels, 1.0)
     for name, value in exact.raw().items():
         assert found.raw()[name].item() == pytest.approx(value.item(), rel=0.05, abs=0.02), name
+
+
+@pytest.mark.parametrize("given", [None, nn.Conv2d, lambda features: features])
+def test_a_callable_that_gives_no_module_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match="gave a .* for tap 'stage1': give a torch.nn.Module"):
+        MultiExit(Small(), 3, exits=lambda *_: given, image_size=(32, 32))

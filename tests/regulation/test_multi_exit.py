@@ -1,5 +1,6 @@
 """What the wrapper promises beyond the contract that every network inherits."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -198,22 +199,104 @@ def test_the_own_map_of_a_head_that_runs_twice_is_that_of_the_run_that_is_upsamp
         torch.testing.assert_close(outputs.logits, expected)
 
 
-def test_a_head_that_runs_less_often_than_it_did_is_an_error() -> None:
-    class Fading(Small):
-        twice = True
+class TrainsOtherwise(Small):
+    """Runs its head, or all of itself, in another way in training than in evaluation."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.auxiliary: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Any:
+        features = self.stage3(self.stage2(self.stage1(images)))
+        way = self.way if self.training else ""
+        if way == "auxiliary":
+            self.auxiliary = self.head(features * 2)
+        logits = self.head(features)
+        if way == "recurrent":
+            logits = self.head(features + logits.mean())
+        if way == "flipped":
+            logits = (logits + self.head(features.flip(-1)).flip(-1)) / 2
+        if way == "tuple":
+            return nn.functional.interpolate(logits, size=images.shape[2:], mode="bilinear"), self.auxiliary
+        return nn.functional.interpolate(logits, size=images.shape[2:], mode="bilinear")
+
+
+@pytest.mark.parametrize("way", ["auxiliary", "recurrent", "flipped", "tuple"])
+def test_a_class_map_before_the_upsampling_is_given_only_if_it_is_that_of_the_output(way: str) -> None:
+    outputs = MultiExit(TrainsOtherwise(way), 3, image_size=(32, 32))(IMAGES)
+    if outputs.own_map is not None:
+        expected = nn.functional.interpolate(outputs.own_map, size=(32, 32), mode="bilinear")
+        torch.testing.assert_close(outputs.logits, expected)
+    assert (outputs.own_map is not None) == (way == "tuple")
+    torch.autograd.backward(SelfRegulation()(outputs, torch.zeros(2, 32, 32, dtype=torch.int64), 1.0).total)
+
+
+def test_a_head_that_gives_another_kind_in_training_is_not_compared() -> None:
+    class Pair(nn.Conv2d):
+        def forward(self, features: Tensor) -> Any:
+            logits = super().forward(features)
+            return (logits, logits) if self.training else logits
+
+    class Network(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = Pair(16, 3, 1)
 
         def forward(self, images: Tensor) -> Tensor:
-            features = self.stage3(self.stage2(self.stage1(images)))
-            if self.twice:
-                self.head(features * 2)
-            return nn.functional.interpolate(self.head(features), size=images.shape[2:], mode="bilinear")
+            logits = self.head(self.stage3(self.stage2(self.stage1(images))))
+            logits = logits[0] if isinstance(logits, tuple) else logits
+            return nn.functional.interpolate(logits, size=images.shape[2:], mode="bilinear")
 
-    network = Fading()
-    model = MultiExit(network, 3, image_size=(32, 32))
-    network.twice = False
-    with pytest.raises(RuntimeError, match="ran the module 'head' 1 times; its exit needs run 2"):
-        model(IMAGES)
+    model = MultiExit(Network(), 3, image_size=(32, 32))
+    assert model.own_map == "head"
+    assert model(IMAGES).own_map is None
+
+
+def test_a_tap_that_runs_more_often_than_in_the_dry_run_is_refused() -> None:
+    class Siamese(Small):
+        def forward(self, images: Tensor, reference: Tensor | None = None) -> Tensor:
+            if reference is not None:
+                super().forward(reference)
+            return super().forward(images)
+
+    model = MultiExit(Siamese(), 3, image_size=(32, 32))
+    with pytest.raises(RuntimeError, match="ran the tap 'stage1' 2 times, the dry run on one image 1, so that"):
+        model(IMAGES, IMAGES.flip(-1))
     assert model._record.outputs == {}
+    model.network(IMAGES, IMAGES.flip(-1))
+    assert isinstance(model(IMAGES), ExitOutputs)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_pass_without_gradients_beside_the_one_that_trains_is_not_recorded(before: bool) -> None:
+    class SelfTaught(Small):
+        def forward(self, images: Tensor) -> Tensor:
+            if before:
+                with torch.no_grad():
+                    super().forward(images.flip(-1))
+            logits = super().forward(images)
+            if not before:
+                with torch.no_grad():
+                    super().forward(images.flip(-1))
+            return logits
+
+    taught, plain = SelfTaught(), Small()
+    plain.load_state_dict(taught.state_dict())
+    models = [MultiExit(network, 3, ["stage1", "stage2"], image_size=(32, 32)) for network in (taught, plain)]
+    models[1].exits.load_state_dict(models[0].exits.state_dict())
+    for mode in (True, False):  # in validation neither pass has gradients
+        with torch.set_grad_enabled(mode):
+            for first, second in zip(*(model(IMAGES).class_maps for model in models), strict=True):
+                torch.testing.assert_close(first, second)
+
+
+def test_replicas_of_data_parallel_are_refused() -> None:
+    model = wrapper()
+    replica = model._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+    with pytest.raises(RuntimeError, match="DataParallel .* use DDP"):
+        replica(IMAGES)
+    assert isinstance(model(IMAGES), ExitOutputs)
 
 
 @pytest.mark.parametrize("taps", [["stage2", "stage1"], ["stage1", "stage3", "stage2"], ["stage2.2", "stage2.0"]])
@@ -248,6 +331,58 @@ def test_elements_of_a_list_are_ordered_by_stride_and_not_by_position() -> None:
         MultiExit(Network(), 3, ["encoder@0", "encoder@1"], image_size=(32, 32))
 
 
+class Elements(nn.Module):
+    """Three stages whose features come as one list; the shallow two have the same stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.Conv2d(8, 8, 3, 1, 1),
+            nn.Conv2d(8, 8, 3, 2, 1),
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = self.first(images)
+        second = self.second(first)
+        return [first, second, self.third(second)]
+
+
+class OfElements(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.up, self.head = Elements(), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        fine = nn.functional.interpolate(self.encoder(images)[-1], scale_factor=2)
+        logits: Tensor = self.head(self.up(fine))
+        return logits
+
+
+@pytest.mark.parametrize(
+    "taps",
+    [
+        ["encoder@1", "encoder@0"],
+        ["encoder@2", "encoder.second"],
+        ["encoder.second", "encoder@0"],
+        ["up", "encoder@2"],
+        ["up", "encoder.first"],
+    ],
+)
+def test_taps_are_ordered_by_what_is_computed_from_what(taps: list[str]) -> None:
+    assert MultiExit(OfElements(), 3, taps[::-1], image_size=(32, 32)).taps.names == tuple(taps[::-1])
+    with pytest.raises(ValueError, match=f"'{taps[1]}' lies before '{taps[0]}'"):
+        MultiExit(OfElements(), 3, taps, image_size=(32, 32))
+
+
+def test_the_order_of_a_networks_own_declaration_is_checked() -> None:
+    class Declared(Small):
+        taps = ("stage3", "stage1")
+
+    with pytest.raises(ValueError, match="'stage1' lies before 'stage3'"):
+        MultiExit(Declared(), 3, image_size=(32, 32))
+
+
 def test_the_main_output_of_exit_outputs_is_the_networks_own() -> None:
     outputs = wrapper()(IMAGES)
     assert outputs.logits is outputs.class_maps[-1]
@@ -265,17 +400,49 @@ class Checkpointed(Small):
         return logits
 
 
-def test_a_tap_inside_reentrant_checkpointing_is_refused_with_the_remedy() -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_tap_inside_reentrant_checkpointing_is_refused_with_the_remedy(frozen: bool) -> None:
     network = Checkpointed()
-    model = MultiExit(network, 3, image_size=(32, 32))
-    with pytest.raises(RuntimeError, match="'stage2' ran without gradients.*use_reentrant=False"):
+    model = MultiExit(network, 3, ["stage1", "stage2.0"], image_size=(32, 32))
+    network.stage2[0].requires_grad_(not frozen)  # frozen itself, but what lies before it trains
+    with pytest.raises(RuntimeError, match=r"'stage2\.0' ran without gradients.*use_reentrant=False"):
         model(IMAGES)
     assert model._record.outputs == {}
+    assert model._record.detached == {}
     with torch.no_grad():
         assert isinstance(model(IMAGES), ExitOutputs)
     network.reentrant = False
     torch.autograd.backward(model(IMAGES).class_maps[1].sum())
-    assert network.stage2[0].weight.grad is not None
+    assert network.stage1[0].weight.grad is not None
+
+
+def test_a_tap_that_is_checkpointed_itself_gets_the_gradients_of_plain_training() -> None:
+    network = Checkpointed()
+    model = MultiExit(network, 3, ["stage1", "stage2"], image_size=(32, 32))
+    gradients = []
+    for network.reentrant in (True, False):
+        model.zero_grad()
+        outputs = model(IMAGES)
+        torch.autograd.backward(sum(class_map.square().mean() for class_map in outputs.class_maps))
+        gradients.append([parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None])
+    assert len(gradients[0]) == len(gradients[1])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_the_refusal_names_the_tap_at_fault_and_not_a_frozen_one() -> None:
+    class Partly(Checkpointed):
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                features = self.stage1(images)
+            features = checkpoint(self.stage2, features.requires_grad_(), use_reentrant=True)
+            logits: Tensor = self.head(self.stage3(features))
+            return logits
+
+    network = Partly()
+    network.stage1.requires_grad_(False)
+    with pytest.raises(RuntimeError, match=r"'stage2\.0' ran without gradients"):
+        MultiExit(network, 3, ["stage1", "stage2.0"], image_size=(32, 32))(IMAGES)
 
 
 def test_a_frozen_stage_that_runs_without_gradients_keeps_its_exit() -> None:
@@ -325,3 +492,20 @@ def test_the_auxiliary_head_of_torchvision_is_an_exit() -> None:
 def test_an_auxiliary_head_that_is_not_tapped_is_said_to_stay_untrained() -> None:
     with pytest.warns(UserWarning, match="'aux_classifier' is not among the taps, so that no loss trains it"):
         MultiExit(torchvision_network(), 3, ["backbone.layer1"], image_size=(64, 64))
+
+
+@pytest.mark.parametrize("name", ["aux_head", "auxiliary_heads", "deep.supervision"])
+def test_a_head_without_a_part_in_the_output_is_said_to_stay_untrained_whatever_its_name(name: str) -> None:
+    network = Small()
+    head: nn.Module = nn.ModuleList([nn.Sequential(nn.Conv2d(12, 8, 1), nn.Conv2d(8, 3, 1))])
+    for part in reversed(name.split(".")[1:]):
+        head = nn.ModuleDict({part: head})
+    network.add_module(name.split(".")[0], head)
+    with pytest.warns(UserWarning, match=f"auxiliary head '{name.split('.')[0]}' is not among the taps"):
+        MultiExit(network, 3, image_size=(32, 32))
+
+
+def test_no_warning_is_given_of_a_network_without_other_heads() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapper()

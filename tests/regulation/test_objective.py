@@ -452,6 +452,29 @@ def test_an_own_loss_sees_logits_at_label_resolution_and_the_confidence() -> Non
         SelfRegulation(own_loss=lambda logits, _: logits[:, 0])(given, labels, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("own_loss", "error"),
+    [
+        (lambda logits, labels: (logits.argmax(1) != labels).float().mean(), "without gradient"),
+        (lambda logits, _: logits.detach().mean(), "without gradient"),
+        (lambda logits, _: logits.mean().item(), "not float"),
+        (lambda *_: None, "not NoneType"),
+        (lambda logits, _: logits.argmax(1).sum(), "not torch.int64"),
+    ],
+)
+def test_an_own_loss_that_could_not_train_is_refused(own_loss: Any, error: str) -> None:
+    given, labels = tracked(outputs(18)), batch(18)
+    with pytest.raises((TypeError, ValueError), match=f"own_loss .*{error}"):
+        SelfRegulation(own_loss=own_loss)(given, labels, 0.0)
+
+
+def test_an_own_loss_beside_the_networks_own_is_refused() -> None:
+    given, labels = tracked(outputs(18)), batch(18)
+    given = given._replace(network_loss=given.logits.mean())
+    with pytest.raises(ValueError, match="the network computes the loss of its own output itself"):
+        SelfRegulation(own_loss=lambda logits, _: logits.mean())(given, labels, 0.0)
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_terms_of_each_exit_make_up_the_term(variant: Any, reduction: Any) -> None:

@@ -181,16 +181,44 @@ def test_the_class_map_before_the_final_upsampling_is_found(align_corners: bool)
     network = nn.Sequential(
         block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
     )
-    assert find_own_map(network, 3, (32, 32)) == ("1", 0)
+    assert find_own_map(network, 3, (32, 32)) == ("1", 0, 1)
 
 
 def test_a_class_map_that_is_changed_on_its_way_out_is_not_taken_for_it() -> None:
     head = nn.Conv2d(8, 3, 1)
     changed = nn.Sequential(block(3, 8, 2), head, nn.Tanh(), nn.Upsample(scale_factor=2, mode="bilinear"))
-    assert find_own_map(changed, 3, (32, 32)) == ("2", 0)
+    assert find_own_map(changed, 3, (32, 32)) == ("2", 0, 1)
     nearest = nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1), nn.Upsample(scale_factor=2))
     assert find_own_map(nearest, 3, (32, 32)) is None
     assert find_own_map(nn.Sequential(block(3, 8, 2), nn.Conv2d(8, 3, 1)), 3, (32, 32)) is None
+
+
+class Refined(nn.Module):
+    """Something after the upsampling that changes nothing until it is trained."""
+
+    def __init__(self, after: str) -> None:
+        super().__init__()
+        self.body, self.head = block(3, 8, 2), nn.Conv2d(8, 3, 1)
+        self.refine = nn.Conv2d(3, 3, 1)
+        if after == "zero":
+            nn.init.zeros_(self.refine.weight)
+        else:
+            nn.init.dirac_(self.refine.weight)
+        nn.init.zeros_(self.refine.bias)  # type: ignore[arg-type]
+        self.after = after
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = nn.functional.interpolate(self.head(self.body(images)), size=images.shape[2:], mode="bilinear")
+        refined: Tensor = self.refine(logits)
+        return logits + refined if self.after == "zero" else refined
+
+
+@pytest.mark.parametrize("after", ["zero", "identity"])
+def test_a_layer_that_changes_nothing_yet_is_seen_after_the_upsampling(after: str) -> None:
+    network = Refined(after)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert find_own_map(network, 3, (32, 32)) is None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_a_convolution_without_padding_keeps_the_stride_of_the_network() -> None:

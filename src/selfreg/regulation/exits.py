@@ -167,6 +167,7 @@ def build_exits(
     Raises:
         ValueError: If the form is unknown, the width does not fit it, or an auxiliary class map has another number of
             classes.
+        TypeError: If a callable gives no module.
     """
     if callable(exits):
         if width is not None or features:
@@ -187,7 +188,13 @@ def build_exits(
 
 
 def _build_custom(exits: BuildExit, tap: Tap, num_classes: int) -> nn.Module:
-    return CustomExit(exits(tap, num_classes), num_classes, tap.name)
+    module = exits(tap, num_classes)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"the callable of exits gave a {type(module).__name__} for tap {tap.name!r}: give a torch.nn.Module, whose "
+            "parameters can be found and trained"
+        )
+    return CustomExit(module, num_classes, tap.name)
 
 
 def _build_form(form: ExitForm, width: int, tap: Tap, num_classes: int) -> nn.Module:

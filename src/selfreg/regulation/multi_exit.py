@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from selfreg.regulation.exits import BuildExit, build_exits
+from selfreg.regulation.graph import Traced, trace
 from selfreg.regulation.mask_classification import network_loss
 from selfreg.regulation.options import DEFAULT_EXITS, PROBE_SIZE, ExitForm
 from selfreg.regulation.outputs import ExitOutputs, main_output
@@ -42,7 +43,7 @@ class MultiExit(nn.Module):
     Raises:
         ValueError: If a tap does not exist, the taps are listed deep before shallow, the network has another number of
             classes or carries exits already, or the exits are unknown or do not fit their width.
-        TypeError: If a tap is neither a name nor a `Tap`.
+        TypeError: If a tap is neither a name nor a `Tap`, or the callable `exits` gives no module.
 
     Examples:
         >>> import selfreg, torch
@@ -71,10 +72,11 @@ class MultiExit(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(network, MultiExit) or carries_hooks(network):
-            raise ValueError("the network already carries exits: call release() on its MultiExit first")
+            raise ValueError("the network already carries exits: call release() on its MultiExit, before it is copied")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, not {num_classes}")
-        self.taps = _resolve(network, taps, image_size)
+        self.taps, traced = _resolve(network, num_classes, taps, image_size)
+        self._runs = dict(traced.runs)
         self._plain_taps: tuple[Tap, ...] = tuple(self.taps)  # torch.compile cannot iterate over a subclass of tuple
         self.num_classes = num_classes
         self.features = features
@@ -83,9 +85,8 @@ class MultiExit(nn.Module):
         parameter = next(network.parameters(), None)
         if parameter is not None:
             self.exits.to(device=parameter.device, dtype=parameter.dtype)
-        found = find_own_map(network, num_classes, image_size)
-        self.own_map = None if found is None else found[0]
-        self._own_map_run = 0 if found is None else found[1]
+        self._own_map = find_own_map(network, num_classes, image_size)
+        self.own_map = None if self._own_map is None else self._own_map.name
         self.released = False
         self._record = Record()
         names = [module_of(tap.name) for tap in self.taps]
@@ -110,20 +111,23 @@ class MultiExit(nn.Module):
             The outputs of all exits, shallow to deep, the network's own output last.
 
         Raises:
-            RuntimeError: If the wrapper was released, the forward pass did not reach a tap, a tap gave no feature map,
-                or it ran without gradients inside reentrant activation checkpointing.
+            RuntimeError: If the wrapper was released or replicated by `DataParallel`, the forward pass did not run a
+                tap as often as the dry run, a tap gave no feature map, or it ran without gradients inside reentrant
+                activation checkpointing.
         """
         if self.released:
             raise RuntimeError("this MultiExit was released: use its network, or wrap that again")
+        if getattr(self, "_is_replica", False):
+            raise RuntimeError("DataParallel runs the network in threads that would share what is recorded: use DDP")
         record = self._record
         record.start()
         try:
             result = self.network(*args, **kwargs)
-            if record.detached:
-                refuse_detached(self.network, record.detached)
             image_size = image_size_of(args, kwargs)
-            stages = [stage_of(tap, record, image_size) for tap in self._plain_taps]
-            own_map = None if self.own_map is None else record.run(self.own_map, self._own_map_run)
+            stages = [stage_of(tap, record, image_size, self._runs[module_of(tap.name)]) for tap in self._plain_taps]
+            if record.detached:
+                refuse_detached(self.network, self._plain_taps, stages, record)
+            own_map = self._own_map_of(record)
         finally:
             record.stop()
         output = main_output(result)
@@ -137,6 +141,15 @@ class MultiExit(nn.Module):
             network_loss=network_loss(result),
         )
 
+    def _own_map_of(self, record: Record) -> Tensor | None:
+        """The own output before its upsampling; None where the pass runs the module in another way than the dry run."""
+        if self._own_map is None:
+            return None
+        runs = record.runs(self._own_map.name)
+        found = runs[self._own_map.run] if len(runs) == self._own_map.runs else None
+        is_map = isinstance(found, Tensor) and found.ndim == 4 and found.shape[1] == self.num_classes
+        return found if is_map else None
+
     def release(self) -> nn.Module:
         """Return the network, the same object, without hooks; this wrapper does not train any more."""
         for handle in self._handles:
@@ -146,10 +159,11 @@ class MultiExit(nn.Module):
         return self.network
 
 
-def _resolve(network: nn.Module, taps: str | Sequence[str | Tap], image_size: tuple[int, int]) -> Taps:
-    if taps == "auto":
-        return find_taps(network, image_size)
-    measured = find_taps(network, image_size, names=taps)
-    check_order(network, measured, image_size)
-    warn_of_untapped_heads(network, measured, image_size)
-    return taps if isinstance(taps, Taps) else measured
+def _resolve(
+    network: nn.Module, num_classes: int, taps: str | Sequence[str | Tap], image_size: tuple[int, int]
+) -> tuple[Taps, Traced]:
+    chosen = find_taps(network, image_size, names=None if taps == "auto" else taps)
+    traced = trace(network, list(dict.fromkeys(module_of(name) for name in chosen.names)), image_size)
+    check_order(chosen, traced)
+    warn_of_untapped_heads(network, num_classes, traced)
+    return (taps if isinstance(taps, Taps) else chosen), traced

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,12 +51,26 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
     return [tap for tap in taps if tap is not None], result
 
 
-def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, int]) -> tuple[str, int] | None:
+class OwnMap(NamedTuple):
+    """The module that gives the class map before the final upsampling.
+
+    Attributes:
+        name: Name of the module.
+        run: Number of the run that gives the map, from 0.
+        runs: How often the module runs in one forward pass.
+    """
+
+    name: str
+    run: int
+    runs: int
+
+
+def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, int]) -> OwnMap | None:
     """Find the module that gives the network's class map before its final upsampling.
 
     The last output (N, K, h, w) of any module that, upsampled bilinearly, is the network's output: found by one run in
-    eval mode and checked by value. Self-regulation compares the own output there, which saves tensors at label
-    resolution.
+    eval mode and checked by value, with weights that are changed for this run, so that a layer that starts as zero or
+    as the identity is seen. Self-regulation compares the own output there, which saves tensors at label resolution.
 
     Args:
         network: Any segmentation network; it is left as it was.
@@ -63,8 +78,7 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
         image_size: (height, width) of the noise image, in pixels.
 
     Returns:
-        The module's name and the number of the run that gives the map (0 unless the module runs several times in one
-        forward pass), or None where there is no such module.
+        The module and its run, or None where there is no such module.
 
     Raises:
         ValueError: If the network gives another number of classes.
@@ -82,14 +96,31 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
         runs.clear()
 
     names = [name for name, _ in network.named_modules() if name]
-    _, result = run_at_some_size(network, names, image_size, record, forget)
+    with _other_weights(network):
+        _, result = run_at_some_size(network, names, image_size, record, forget)
     full = main_output(result)
     if full.shape[1] != num_classes:
         raise ValueError(f"{type(network).__name__} gives {full.shape[1]} classes, not num_classes = {num_classes}")
     for name, run, class_map in reversed(maps):
         if class_map.shape[2] < full.shape[2] and class_map.shape[3] < full.shape[3] and _upsamples_to(class_map, full):
-            return name, run
+            return OwnMap(name, run, runs[name])
     return None
+
+
+@contextmanager
+def _other_weights(network: nn.Module) -> Iterator[None]:
+    """Add noise to all weights, a tenth of their size, and take it back."""
+    before = [(weight, weight.data) for weight in network.parameters() if weight.is_floating_point()]
+    try:
+        for seed, (weight, data) in enumerate(before):
+            generator = torch.Generator(data.device).manual_seed(seed)
+            size = data.float().pow(2).mean().sqrt()
+            scale = 0.1 * torch.where(size > 0, size, 1.0)
+            weight.data = data + (scale * torch.randn(data.shape, generator=generator, device=data.device)).to(data)
+        yield
+    finally:
+        for weight, data in before:
+            weight.data = data
 
 
 def _upsamples_to(class_map: Tensor, full: Tensor) -> bool:
@@ -110,6 +141,8 @@ def run_at_some_size(
     record: Callable[[str, Any], None],
     forget: Callable[[], None],
     images: Callable[[nn.Module, tuple[int, int, int]], Tensor] | None = None,
+    *,
+    gradients: bool = False,
 ) -> tuple[tuple[int, int], Any]:
     """Run the network once on noise, at the first of the sizes of `observe` that it takes.
 
@@ -120,6 +153,7 @@ def run_at_some_size(
         record: Called with a module's name and its output.
         forget: Called before each try.
         images: Makes the images from the network and (C, H, W); one image of noise by default.
+        gradients: Whether the run builds an autograd graph.
 
     Returns:
         The (height, width) that the network took, and what it returned.
@@ -132,7 +166,7 @@ def run_at_some_size(
     for channels, size in product(_input_channels(network), _sizes(network, image_size)):
         forget()
         try:
-            return size, _dry_run(network, names, images(network, (channels, *size)), record)
+            return size, _dry_run(network, names, images(network, (channels, *size)), record, gradients)
         except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
             errors.append(f"{size[0]} x {size[1]}: {one_line(error, first=True)}")
     declared = ", ".join(f"({height}, {width})" for height, width in _declared_sizes(network))
@@ -142,8 +176,10 @@ def run_at_some_size(
     raise ValueError(f"{kind} refuses the dry run ({tried}): give an image_size that it accepts{advice}")
 
 
-def _dry_run(network: nn.Module, names: list[str], images: Tensor, record: Callable[[str, Any], None]) -> Any:
-    """Run once in eval mode without gradient, reporting the named modules' outputs; leave the network as it was."""
+def _dry_run(
+    network: nn.Module, names: list[str], images: Tensor, record: Callable[[str, Any], None], gradients: bool
+) -> Any:
+    """Run once in eval mode, reporting the named modules' outputs; leave the network as it was."""
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -156,7 +192,7 @@ def _dry_run(network: nn.Module, names: list[str], images: Tensor, record: Calla
     handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
     try:
         network.eval()
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             return network(images)
     finally:
         for handle in handles:

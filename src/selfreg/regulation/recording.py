@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ class Record:
         self.needs_gradient = False
         self.outputs: dict[str, list[Any]] = {}
         """Outputs of each module, one per run."""
-        self.detached: list[str] = []
-        """Modules that ran without gradients although the forward pass has them."""
+        self.detached: dict[str, list[Any]] = {}
+        """Outputs of runs without gradients although the forward pass has them."""
 
     def start(self) -> None:
         """Begin to record; outputs of an earlier pass are dropped."""
@@ -38,18 +39,9 @@ class Record:
         self.outputs.clear()
         self.detached.clear()
 
-    def run(self, module_name: str, index: int) -> Any:
-        """What a module returned in its run number `index` of this pass.
-
-        Raises:
-            RuntimeError: If the module did not run that often.
-        """
-        runs = self.outputs.get(module_name, [])
-        if len(runs) <= index:
-            raise RuntimeError(
-                f"the forward pass ran the module {module_name!r} {len(runs)} times; its exit needs run {index + 1}"
-            )
-        return runs[index]
+    def runs(self, module_name: str) -> list[Any]:
+        """What a module returned in each run of this pass; those without gradients only where there are no others."""
+        return self.outputs.get(module_name) or self.detached.get(module_name, [])
 
 
 class RecordingHook:
@@ -65,9 +57,9 @@ class RecordingHook:
     def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if not self.record.active:
             return
-        self.record.outputs.setdefault(self.module_name, []).append(output)
-        if self.record.needs_gradient and not torch.is_grad_enabled():
-            self.record.detached.append(self.module_name)
+        detached = self.record.needs_gradient and not torch.is_grad_enabled()
+        kept = self.record.detached if detached else self.record.outputs
+        kept.setdefault(self.module_name, []).append(output)
 
 
 def install_hooks(network: nn.Module, names: list[str], record: Record) -> list[RemovableHandle]:
@@ -82,23 +74,42 @@ def carries_hooks(network: nn.Module) -> bool:
     return any(isinstance(hook, RecordingHook) for hook in hooks)
 
 
-def refuse_detached(network: nn.Module, detached: list[str]) -> None:
-    """Raise RuntimeError for modules that ran without gradients although they, or what encloses them, train."""
-    for name in detached:
-        parameters = list(network.get_submodule(name).parameters())
-        while not parameters and name:
-            name = name.rpartition(".")[0]
-            parameters = list(network.get_submodule(name).parameters())
-        if any(parameter.requires_grad for parameter in parameters):
+def refuse_detached(network: nn.Module, taps: Sequence[Tap], stages: Sequence[Tensor], record: Record) -> None:
+    """Raise RuntimeError for taps that were taken without gradients although the network trains there.
+
+    It does if the tapped module, or what encloses a module without parameters, trains, or if a shallower tap has
+    gradients. A module that is itself what is checkpointed has its gradients back when the forward pass ends.
+
+    Args:
+        network: The network.
+        taps: Its taps.
+        stages: What `stage_of` gave for each.
+        record: Of the forward pass.
+    """
+    shallower_trains = False
+    for tap, stage in zip(taps, stages, strict=True):
+        name = module_of(tap.name)
+        detached = name in record.detached and name not in record.outputs and not stage.requires_grad
+        if detached and (shallower_trains or _trains(network, name)):
             raise RuntimeError(
-                f"the tapped module {detached[0]!r} ran without gradients, so that its exit would not train the "
+                f"the tapped module {name!r} ran without gradients, so that its exit would not train the "
                 "network: pass use_reentrant=False to activation checkpointing (for transformers: "
                 "gradient_checkpointing_kwargs={'use_reentrant': False}), or tap a module outside of it"
             )
+        shallower_trains = shallower_trains or stage.requires_grad
 
 
-def stage_of(tap: Tap, record: Record, image_size: tuple[int, int] | None) -> Tensor:
-    """Give a tap's feature map as (N, C, h, w), from the first run of its module.
+def _trains(network: nn.Module, name: str) -> bool:
+    """Whether a module, or the next enclosing one that has parameters, has some that train."""
+    parameters = list(network.get_submodule(name).parameters())
+    while not parameters and name:
+        name = name.rpartition(".")[0]
+        parameters = list(network.get_submodule(name).parameters())
+    return any(parameter.requires_grad for parameter in parameters)
+
+
+def stage_of(tap: Tap, record: Record, image_size: tuple[int, int] | None, dry_runs: list[bool]) -> Tensor:
+    """Give a tap's feature map as (N, C, h, w), from the first run of its module that has gradients in training.
 
     The first run, because a network that sees several scales sees the full one first.
 
@@ -106,14 +117,26 @@ def stage_of(tap: Tap, record: Record, image_size: tuple[int, int] | None) -> Te
         tap: The tap.
         record: Of the forward pass.
         image_size: (height, width) of the images, needed by taps of tokens alone.
+        dry_runs: Whether each run of the module in the dry run had gradients.
 
     Raises:
-        RuntimeError: If the pass did not run the tap, or it gave no feature map.
+        RuntimeError: If the pass did not run the tap, ran it more or less often than expected, or it gave no feature
+            map.
     """
-    module_name = module_of(tap.name)
-    if module_name not in record.outputs:
-        raise RuntimeError(f"the forward pass did not run the tap {tap.name!r}")
-    output = select_element(record.run(module_name, 0), tap.name)
+    runs = record.runs(module_of(tap.name))
+    if not runs:
+        raise RuntimeError(
+            f"the forward pass did not run the tap {tap.name!r}: exchange modules (batch norms, fused layers, "
+            "adapters) before the network is wrapped in MultiExit"
+        )
+    first, expected = (0, sum(dry_runs)) if record.needs_gradient else (dry_runs.index(True), len(dry_runs))
+    if len(runs) != expected:
+        raise RuntimeError(
+            f"the forward pass ran the tap {tap.name!r} {len(runs)} times, the dry run on one image {expected}, so "
+            "that it is not known which run saw the labelled images: give forward these alone, and run the network "
+            "on others outside of it (`model.network(...)`)"
+        )
+    output = select_element(runs[first], tap.name)
     if not isinstance(output, Tensor):
         raise RuntimeError(f"tap {tap.name!r} gave a {type(output).__name__}, not a tensor")
     if tap.layout == "NHWC":

@@ -122,14 +122,21 @@ class Step:
 
     def _own_segmentation(self) -> Tensor:
         if self.network_loss is not None:
+            if self.own_loss is not None:
+                raise ValueError("the network computes the loss of its own output itself: leave out own_loss")
             return self.network_loss
         if self.own_loss is None:
             return self._at_labels(self.maps[self.last])
         logits = losses.resize_logits(full_precision(self.maps[self.last]), grid(self.labels))
         known = {} if self.confidence is None else {"confidence": self.confidence}
         loss = self.own_loss(logits, self.labels, **known)
+        if not isinstance(loss, Tensor) or not loss.is_floating_point():
+            given = loss.dtype if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(f"own_loss must give a floating tensor that has a gradient, not {given}")
         if loss.ndim:
             raise ValueError(f"own_loss must give a scalar, not {tuple(loss.shape)}: take its mean")
+        if logits.requires_grad and not loss.requires_grad:
+            raise ValueError("own_loss gave a value without gradient: it must be differentiable in its logits")
         return loss
 
     def _at_labels(self, class_map: Tensor) -> Tensor:

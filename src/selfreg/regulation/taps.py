@@ -13,12 +13,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from torch import nn
 
 from selfreg.regulation.choosing import choose_stages
+from selfreg.regulation.graph import Traced, untrained_heads
 from selfreg.regulation.options import PROBE_SIZE
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.probe import observe
@@ -99,7 +100,7 @@ def auxiliary_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE)
     """Find auxiliary heads: modules that compute a class map in addition to the network's output.
 
     A network declares them in `class_map_taps`; those of torchvision and transformers are known by their attribute
-    names. Without its own loss such a head would not be trained.
+    names. Without a loss of its own such a head would not be trained.
 
     Args:
         network: Any segmentation network.
@@ -117,17 +118,16 @@ def auxiliary_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE)
     return Taps(replace(tap, is_class_map=True) for tap in seen if tap.name in names and tap.channels == num_classes)
 
 
-def warn_of_untapped_heads(network: nn.Module, taps: Taps, image_size: tuple[int, int]) -> None:
-    """Warn of auxiliary heads of torchvision and transformers that are not among the taps: nothing trains them."""
+def warn_of_untapped_heads(network: nn.Module, num_classes: int, traced: Traced) -> None:
+    """Warn of auxiliary heads that are not among the taps (see `untrained_heads`): nothing trains them."""
     if hasattr(network, "class_map_taps"):
         return
-    for name in auxiliary_taps(network, image_size).names:
-        if name not in taps.names:
-            warnings.warn(
-                f"the auxiliary head {name!r} is not among the taps, so that no loss trains it: add it to them, or "
-                "build the network without it",
-                stacklevel=3,
-            )
+    for name in untrained_heads(network, num_classes, traced):
+        warnings.warn(
+            f"the auxiliary head {name!r} is not among the taps, so that no loss trains it: add it to them, or build "
+            "the network without it",
+            stacklevel=4,
+        )
 
 
 def check_names(network: nn.Module, names: Iterable[str]) -> None:
@@ -153,21 +153,28 @@ def check_names(network: nn.Module, names: Iterable[str]) -> None:
         raise ValueError(f"tap {twice[0]!r} is given twice")
 
 
-def check_order(network: nn.Module, taps: Taps, image_size: tuple[int, int]) -> None:
+def check_order(taps: Taps, traced: Traced) -> None:
     """Refuse taps that are listed deep before shallow, which would exchange teachers and students.
 
-    A tap is deeper than another if its module runs later; among the elements of one module, if its stride is larger.
+    A tap is deeper than another if it is computed from it. Of two that are not computed from each other, as those of
+    parallel branches, the deeper one runs later and has the larger stride.
 
     Raises:
-        ValueError: For the first tap that is shallower than the one before it.
+        ValueError: For the first tap that is shallower than one before it.
     """
-    order = [module_of(tap.name) for tap in observe(network, [module_of(name) for name in taps.names], image_size)[0]]
-    for tap, following in pairwise(taps):
+    order = [module_of(name) for name in traced.outputs]
+
+    def reversed_branches(tap: Tap, following: Tap) -> bool:
+        if traced.depends(following.name, on=tap.name):
+            return False
         first, second = order.index(module_of(tap.name)), order.index(module_of(following.name))
-        if following.stride < tap.stride if first == second else second < first and following.stride <= tap.stride:
-            raise ValueError(
-                f"tap {following.name!r} lies before {tap.name!r} in the network: list the taps shallow to deep"
-            )
+        return following.stride < tap.stride if first == second else second < first and following.stride <= tap.stride
+
+    reversed_pairs = [pair for pair in combinations(taps, 2) if traced.depends(pair[0].name, on=pair[1].name)]
+    for tap, following in (*reversed_pairs, *(pair for pair in pairwise(taps) if reversed_branches(*pair))):
+        raise ValueError(
+            f"tap {following.name!r} lies before {tap.name!r} in the network: list the taps shallow to deep"
+        )
 
 
 def module_of(name: str) -> str:
