@@ -15,6 +15,7 @@ class Summary(TypedDict, total=False):
 
     epochs: int
     steps: int
+    steps_per_epoch: int
     seconds: Annotated[float, Field(ge=0)]
     resumed: bool
     best_miou: float | None

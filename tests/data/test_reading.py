@@ -73,6 +73,9 @@ def test_void_becomes_255_and_a_value_out_of_range_is_named(tmp_path: Path) -> N
     assert read_mask(tmp_path / "m.png", Labels(("a", "b"), 11)).tolist() == [[0, 1, 255]]
     with pytest.raises(ValueError, match=r"m.png: mask holds 11; allowed: 0..1, 255 \(void 255\)"):
         read_mask(tmp_path / "m.png", Labels(("a", "b"), 255))
+    Image.fromarray(np.array([[0, 1, 255]], dtype=np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match='if 255 marks pixels without a label, add "void": 255'):
+        read_mask(tmp_path / "m.png", Labels(("a", "b")))
 
 
 @pytest.mark.parametrize("void", [None, 3, 255])

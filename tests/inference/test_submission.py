@@ -86,10 +86,26 @@ def test_options_that_do_not_fit_are_refused(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--num-classes=3", "--background=0", "--ignore-index=3", "--images=."])
+def test_options_of_folders_are_refused_where_runs_are_compared(
+    run: Run, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert selfreg("compare", run.folder, run.folder, option) == 2
+    assert f"{option.split('=')[0]}: has no effect on the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--split=val", "--set=data.root=x", "--weights=best"])
+def test_options_of_runs_are_refused_where_folders_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert selfreg("compare", tmp_path, tmp_path, "--labels", tmp_path, "--num-classes", "2", option) == 2
+    assert f"{option.split('=')[0]}: has no effect on folders of index PNGs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--flip", "--split=val", "--set=data.root=x", "--weights=best", "--shard=1/2"])
 def test_options_of_runs_are_refused_for_anybodys_maps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     folders = ("--predictions", tmp_path, "--labels", tmp_path, "--num-classes", "2")
     assert selfreg("evaluate", *folders, option) == 2
-    assert "has no effect on index PNGs" in capsys.readouterr().err
+    assert "has no effect on folders of index PNGs" in capsys.readouterr().err

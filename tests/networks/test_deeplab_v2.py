@@ -27,7 +27,7 @@ def test_the_output_stride_is_an_option() -> None:
         features = network.backbone(torch.zeros(1, 3, 96, 64))
     assert [tuple(stage.shape[2:]) for stage in features] == [(48, 32), (24, 16), (12, 8), (6, 4), (6, 4)]
     assert [block.conv1.dilation[0] for block in network.backbone.model["layer4"]] == [1, 2]
-    with pytest.raises(ValueError, match="cannot be built at output stride 12"):
+    with pytest.raises(ValueError, match="cannot be built at output stride 12: use 8, 16 or 32"):
         DeepLabV2("resnet18", 3, output_stride=12)
 
 

@@ -55,6 +55,8 @@ def test_only_what_teaches_is_watched() -> None:
     given, labels = outputs(31), batch(31)
     assert set(watch_regulation(SelfRegulation("distill", sr_f_weight=0.0), given, labels)) == {"teacher_accuracy/sr_l"}
     assert watch_regulation(SelfRegulation(sr_f_weight=0.0, sr_l_weight=0.0), given, labels) == {}
+    # there SR-L is taught by image-level logits
+    assert set(watch_regulation(SelfRegulation("authors"), given, labels)) == {"teacher_accuracy/sr_f"}
 
 
 @pytest.mark.parametrize("resolution", ["exit", "label"])

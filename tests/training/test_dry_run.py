@@ -36,7 +36,11 @@ def test_the_option_prints_and_writes_no_run(tmp_path: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     for word in ("parameters", "one step", "steps per epoch", "whole run", "stride"):
         assert word in out
+    assert "\\n" not in out
     assert not (tmp_path / "run").exists()
+    for option in (["--resume"], ["--extend", "2"]):
+        assert selfreg("train", write_config(tmp_path), "--out", tmp_path / "run", "--dry-run", *option) == 2
+        assert "--dry-run starts nothing and continues nothing" in capsys.readouterr().err
 
 
 def test_an_auxiliary_head_of_the_networks_own_is_trained_in_the_base_arm_too(tmp_path: Path) -> None:

@@ -33,8 +33,21 @@ def test_max_steps_ends_within_an_epoch_and_sets_the_schedule(tmp_path: Path) ->
     assert set(run.history("val/miou")) == {0, 1}
     assert "3 steps in 2 epochs" in lines[0]
     assert [line.split("  ")[0] for line in lines[1:]] == ["epoch 1/2", "epoch 2/2"]
-    with pytest.raises(ValueError, match="ended within an epoch"):
+    with pytest.raises(ValueError, match="ended within an epoch, after 1 of its 2 steps"):
         train(config, tmp_path / "run", extra_epochs=1, progress_bar=False)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_run_of_max_steps_is_extended_by_whole_epochs_or_refused(tmp_path: Path, steps: int) -> None:
+    config = load_config(write_config(tmp_path, training={"max_steps": steps}))
+    train(config, tmp_path / "run", progress_bar=False)
+    if steps == 1:
+        with pytest.raises(ValueError, match="ended within an epoch, after 1 of its 2 steps"):
+            train(config, tmp_path / "run", extra_epochs=1, progress_bar=False)
+    else:
+        summary = train(config, tmp_path / "run", extra_epochs=1, progress_bar=False).summary()
+        assert summary is not None
+        assert (summary["steps"], summary["epochs"]) == (4, 2)
 
 
 def test_early_stopping_ends_after_so_many_validations_without_a_better_miou(

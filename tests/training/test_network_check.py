@@ -81,6 +81,12 @@ def test_exceptions_of_libraries_become_one_line(
         assert part in error
 
 
+def test_frozen_batch_norms_take_a_batch_of_one(tmp_path: Path) -> None:
+    config = write_config(tmp_path, network={"name": "smp:DeepLabV3Plus/tu-mobilenetv3_small_050", "options": {}})
+    one = ("--set", "training.batch_size=1")
+    assert selfreg("train", config, "--dry-run", *one, "--set", "training.freeze=batch_norm") == 0
+
+
 @pytest.mark.parametrize(
     ("network", "options", "parts"),
     [

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from selfreg.inference import Predictor
 from selfreg.regulation import MultiExit
+from selfreg.report.depth import depth_curve
 from selfreg.run import Run
+from selfreg.study.arms import StudyArm
+from selfreg.study.planned import PlannedRun
+from selfreg.study.study import arm_result
 from selfreg.training.watching import ExitPredictors
 from tiny import selfreg, write_config
 
@@ -90,3 +94,20 @@ def test_the_compare_page_shows_miou_by_depth(runs: dict[str, Run], tmp_path: Pa
     folders = [run.folder for run in runs.values()]
     assert selfreg("compare", *folders, "--html", page) == 0
     assert "mIoU of every exit" in page.read_text(encoding="utf-8")
+
+
+def test_runs_of_other_depths_are_drawn_from_the_networks_output_backwards() -> None:
+    (curve,) = depth_curve({"four": [0.1, 0.2, 0.3, 0.4], "two": [0.5, 0.6], "base": []})
+    assert curve.x == (-3, -2, -1, 0)
+    assert curve.lines["two"] == pytest.approx((None, None, 50, 60))
+    assert "validation split, last epoch" in curve.title
+
+
+def test_a_study_draws_no_depth_where_a_log_lacks_the_exits(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = [PlannedRun("full", runs["full"].folder, tmp_path / "config.yaml", seed) for seed in (0, 1)]
+    depths = iter([[0.1, 0.2], []])
+    monkeypatch.setattr(Run, "miou_by_depth", lambda _: next(depths))
+    result = arm_result(StudyArm("full", ()), planned, {each: {} for each in planned})
+    assert result.miou_by_depth == ()

@@ -124,7 +124,7 @@ def _refuse_without_effect(run: Path | None, of_runs: Mapping[str, Any], of_fold
     others = of_runs if run is None else of_folders
     for option, value in others.items():
         if value is not None and value != []:
-            what = "index PNGs of --predictions" if run is None else f"the run {run}"
+            what = "folders of index PNGs" if run is None else f"the run {run}"
             raise ValueError(f"{option}: has no effect on {what}; leave it out")
 
 
@@ -146,6 +146,12 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare runs, or index PNGs of any program, on the same images: paired differences with 95 % intervals."""
+    _refuse_without_effect(
+        sides[0] if labels is None else None,
+        of_runs={"--split": split, "--set": overrides, "--weights": None if weights == "last" else weights},
+        of_folders={"--num-classes": num_classes, "--background": background, "--images": images}
+        | {"--ignore-index": None if ignore_index == 255 else ignore_index},
+    )
     if labels is None:
         for side in sides:
             open_run(side)

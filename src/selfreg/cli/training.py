@@ -82,6 +82,8 @@ def train(
     _check_ranks()
     # with --json, the standard output contains only JSON
     announce = partial(say, stderr=as_json)
+    if dry_run and (extend is not None or resume):
+        raise ValueError("--dry-run starts nothing and continues nothing: leave out --resume and --extend")
     if dry_run:
         from selfreg.training.dry_run import dry_run as take_one_step
 
@@ -130,10 +132,10 @@ def _ending(run: "Run", *, page: bool) -> list[str]:
     summary = run.summary() or {}
     last, best = in_per_cent(summary.get("last_miou")), in_per_cent(summary.get("best_miou"))
     skipped = f", {summary['skipped_batches']} batches skipped" if summary.get("skipped_batches") else ""
-    epoch = summary.get("best_epoch", -1) + 1
+    epochs, epoch = summary.get("epochs"), summary.get("best_epoch", -1) + 1
     told = f", best {best} in epoch {epoch}" if epoch else ""
     return [
-        f"{run.folder}: {summary.get('epochs')} epochs, last val mIoU {last}{told}{skipped}",
+        f"{run.folder}: {epochs} epoch{'s' * (epochs != 1)}, last val mIoU {last}{told}{skipped}",
         f"weights: {run.weights_path('last')}" + (f", {run.weights_path('best')}" if epoch else ""),
         *([f"page: {run.page_path}"] if page else []),
         f"next: {command_line('selfreg', 'predict', run.folder)} photos/ -o masks/",

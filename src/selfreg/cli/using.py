@@ -57,6 +57,8 @@ def predict(
         open_run(model)
     elif not model.is_file():
         raise ValueError(f"{model}: no such file")
+    elif weights != "last":
+        raise ValueError(f"--weights {weights}: has no effect on the ONNX file {model}; leave it out")
     from selfreg.inference.model import load
     from selfreg.inference.predict import predict_with_model
 

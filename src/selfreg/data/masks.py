@@ -234,7 +234,8 @@ def check_values(
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         allowed = ", ".join(_ranges(np.flatnonzero(table != INVALID)))
         void = "" if labels.void is None else f" (void {labels.void})"
-        remedy = _binary_remedy(values, labels) or "correct the mask or the list of classes"
+        remedy = _binary_remedy(values, labels) or _void_remedy(found.tolist(), labels)
+        remedy = remedy or "correct the mask or the list of classes"
         raise ValueError(f"{path}: mask holds {shown}; allowed: {allowed}{void}: {remedy}")
     return mask
 
@@ -248,6 +249,13 @@ def _binary_remedy(values: NDArray[np.integer[Any]], labels: Labels) -> str | No
         f"it looks like a binary mask; if {found[1]} is the class {labels.class_names[1]!r}, set the option "
         f"masks: {{map: {{0: 0, {found[1]}: 1}}}}"
     )
+
+
+def _void_remedy(wrong: list[int], labels: Labels) -> str | None:
+    """What to do about the single value 255 beside the classes, the usual one of pixels without a label."""
+    if labels.void is not None or wrong != [IGNORE_INDEX]:
+        return None
+    return f'if {IGNORE_INDEX} marks pixels without a label, add "void": {IGNORE_INDEX} to the list of classes'
 
 
 def _ranges(values: NDArray[np.intp]) -> list[str]:

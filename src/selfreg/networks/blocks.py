@@ -6,6 +6,8 @@ import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
+from selfreg.messages import one_line
+
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 1, bias: bool = False) -> nn.Sequential:
     """Convolution that keeps the size, batch norm, ReLU: (N, in, H, W) to (N, out, H, W)."""
@@ -62,7 +64,8 @@ class DilatedBackbone(nn.Module):
                 name, pretrained=pretrained, features_only=True, output_stride=output_stride, **options
             )
         except (TypeError, AssertionError, RuntimeError) as error:
-            raise ValueError(f"timm's {name} cannot be built at output stride {output_stride}: {error}") from error
+            reason = one_line(error) if str(error) else "use 8, 16 or 32"
+            raise ValueError(f"timm's {name} cannot be built at output stride {output_stride}: {reason}") from error
         deepest = max(self.model.feature_info.reduction())
         if deepest != output_stride:  # some networks of timm drop the argument without a word
             raise ValueError(f"timm's {name} cannot be built at output stride {output_stride}: it stays at {deepest}")

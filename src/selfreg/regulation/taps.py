@@ -53,7 +53,7 @@ class Taps(tuple[Tap, ...]):
 def find_taps(
     network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE, names: Sequence[str | Tap] | None = None
 ) -> Taps:
-    """Find a network's stages, shallow to deep: at most four, and its auxiliary heads.
+    """Find a network's stages, shallow to deep: those that it declares, or at most four, and its auxiliary heads.
 
     The network is run once in eval mode, without gradient, on noise, and left as it was. Without `names`, its own
     declaration is used (an attribute `taps`, a tuple of names); without one, the end of each stage is chosen by the

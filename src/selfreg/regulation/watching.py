@@ -32,7 +32,8 @@ def watch_regulation(
 
     Returns:
         For each of SR-F and SR-L whose weight is above 0: `teacher_accuracy/sr_f`, a scalar, the share of valid pixels
-        whose class is the most likely one of the teacher in their cell (exit 1 for SR-F, exit N for SR-L). For the
+        whose class is the most likely one of the teacher in their cell (exit 1 for SR-F, exit N for SR-L; not of SR-L
+        in the variant `authors`, whose teacher has no class map). For the
         variant `verified` also `gate_open/sr_f`, shape (N - 1,): the share of valid pixels in whose cell the gate is
         open, for exits 2 to N (SR-F) or 1 to N - 1 (SR-L). All are in [0, 1], and 0 where nothing is valid.
     """
@@ -42,8 +43,8 @@ def watch_regulation(
     found: dict[str, Tensor] = {}
     stars = {"sr_f": (options.sr_f_weight, 0, range(1, last + 1)), "sr_l": (options.sr_l_weight, last, range(last))}
     for term, (weight, teacher, students) in stars.items():
-        if weight == 0:
-            continue
+        if weight == 0 or (term, options.variant) == ("sr_l", "authors"):
+            continue  # there the teacher is not a class map, but image-level logits
         counts = cells.counts(grid(maps[teacher]))
         decided = counts.gather(1, maps[teacher].argmax(dim=1, keepdim=True))
         found[f"teacher_accuracy/{term}"] = losses.ratio(decided.sum(), counts.sum())

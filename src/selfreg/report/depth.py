@@ -13,15 +13,15 @@ def depth_curve(miou_by_depth: Mapping[str, Sequence[float]]) -> list[Curve]:
             last; empty for a run without exits.
 
     Returns:
-        One curve, or none if no run has exits.
+        One curve, or none if no run has exits. Exits are counted back from the network's output, which is 0.
     """
     lines = {name: values for name, values in miou_by_depth.items() if values}
     if not lines:
         return []
     depths = max(len(values) for values in lines.values())
-    # aligned at the network's output, which every run has
     padded = {
         name: (*[None] * (depths - len(values)), *(100 * value for value in values)) for name, values in lines.items()
     }
-    x = tuple(float(number) for number in range(1, depths + 1))
-    return [Curve("mIoU of every exit", "exit, the last one the network's output", "mIoU, %", x, padded)]
+    x = tuple(float(number) for number in range(1 - depths, 1))
+    title = "mIoU of every exit (validation split, last epoch)"
+    return [Curve(title, "exit, counted back from the network's output at 0", "mIoU, %", x, padded)]

@@ -180,7 +180,9 @@ def arm_result(
         depths.append(run.miou_by_depth())
     epochs = sorted({epoch for curve in curves for epoch in curve})
     curve = {epoch: float(np.mean([each[epoch] for each in curves if epoch in each])) for epoch in epochs}
-    by_depth = tuple(float(np.mean(values)) for values in zip(*depths, strict=True))
+    # no curve where the logs of a run lack the exits
+    complete = len(set(map(len, depths))) == 1
+    by_depth = tuple(float(np.mean(values)) for values in zip(*depths, strict=True)) if complete else ()
     return ArmResult(arm, scores, seconds, curve, by_depth)
 
 

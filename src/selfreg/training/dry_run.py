@@ -65,7 +65,7 @@ class DryRun:
         """The findings, a line each."""
         terms = ", ".join(f"{name} {value:.3f}" for name, value in self.terms.items())
         return [
-            *([] if self.taps is None else [str(self.taps), ""]),
+            *([] if self.taps is None else [*str(self.taps).splitlines(), ""]),
             f"parameters       {self.parameters / 1e6:.2f} M; exits in training {self.exit_parameters / 1e6:.2f} M",
             f"loss             {self.loss:.3f} ({terms})",
             f"one step         {self.step_seconds:.2f} s and {_in_gib(self.memory)} for {self.images} images",

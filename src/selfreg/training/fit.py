@@ -94,7 +94,9 @@ def train(
         with ending_together(trainer):
             _fit(trainer, task, prepared, checkpoint)
         if first:
-            run.write_summary(_summary(trainer, task, time.perf_counter() - clock, resumed=checkpoint is not None))
+            seconds = time.perf_counter() - clock
+            summary = _summary(trainer, task, seconds, resumed=checkpoint is not None)
+            run.write_summary({**summary, "steps_per_epoch": prepared.steps_per_epoch})
     return run
 
 

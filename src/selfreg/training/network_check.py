@@ -17,6 +17,7 @@ from selfreg.networks import runs_own_code
 from selfreg.networks.hub import without_waiting
 from selfreg.opening import build_from_config
 from selfreg.regulation import main_output
+from selfreg.training.freezing import freeze
 
 _SIZES_AT_MOST = 30
 _FEW_PIXELS = 2 * 128 * 192
@@ -55,7 +56,7 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
     """Run a network on noise of the training size. Weights, statistics and random generators do not change.
 
     Args:
-        config: `data.crop_size`, and the name and options of the network for messages.
+        config: `data.crop_size`, `training.freeze`, and the name and options of the network for messages.
         network: The plain network; it is left in train mode.
         num_classes: Number of classes K that its output must have.
         channels: Channels of the images.
@@ -65,6 +66,8 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
         ValueError: The network refuses such a batch, gives another number of classes, or gives probabilities.
     """
     network.train()
+    for module in freeze(network, config.training.freeze):
+        module.eval()
     crop = (channels, *config.data.crop_size)
     batch = (min(images, 2), *crop)
     trial = _Trial(network, partial(_run_crops, num_classes=num_classes))

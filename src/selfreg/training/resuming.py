@@ -127,13 +127,18 @@ def extend(run: Run, config: Config, epochs: int) -> Config:
     training = config.training
     if training.max_steps is None:
         length = {"epochs": done + epochs}
-    elif steps % done:
+    elif (of_epoch := summary.get("steps_per_epoch")) is None or steps % of_epoch:
+        where = (
+            "its summary does not tell whether it ended within an epoch"
+            if of_epoch is None
+            else (f"ended within an epoch, after {steps % of_epoch} of its {of_epoch} steps")
+        )
         raise ValueError(
-            f"{run.folder}: ended within an epoch (training.max_steps {steps}), and an epoch cannot be taken up in its "
-            "midst; start a new run from it with network.from_run"
+            f"{run.folder}: {where} (training.max_steps {steps}), and an epoch cannot be taken up in its midst; start "
+            "a new run from it with network.from_run"
         )
     else:
-        length = {"max_steps": steps + epochs * (steps // done)}
+        length = {"max_steps": steps + epochs * of_epoch}
     longer = config.model_copy(update={"training": training.model_copy(update=length)})
     run.extend(longer)
     return longer

@@ -79,14 +79,14 @@ class SegmentationTask(L.LightningModule):
         self._call_model: Callable[..., Any] = self._model_outputs
         self._compute_terms: Callable[..., Any] = self.objective
         self._compute_plain_loss: Callable[..., Tensor] = plain_loss
-        self._frozen = freeze(self.network, config.training.freeze)
         # Lightning keeps the modes that it finds, and does not call train()
         self.train()
 
     def train(self, mode: bool = True) -> "SegmentationTask":
         """Switch between training and evaluation; frozen parts stay in evaluation mode."""
         super().train(mode)
-        for module in self._frozen:
+        # looked up anew, since batch norms may have been exchanged for those of several processes
+        for module in freeze(self.network, self.config.training.freeze):
             module.eval()
         return self
 
