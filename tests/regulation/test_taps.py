@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regulation.small import Small, block
 from selfreg.regulation import Tap, Taps, find_taps
-from selfreg.regulation.probe import find_own_map
+from selfreg.regulation.own_map import find_own_map
 
 
 class Pyramid(nn.Module):

@@ -12,7 +12,7 @@ from selfreg.regulation.graph import Traced, trace
 from selfreg.regulation.mask_classification import network_loss
 from selfreg.regulation.options import DEFAULT_EXITS, PROBE_SIZE, ExitForm
 from selfreg.regulation.outputs import ExitOutputs, main_output
-from selfreg.regulation.probe import find_own_map
+from selfreg.regulation.own_map import find_own_map
 from selfreg.regulation.recording import Record, carries_hooks, image_size_of, install_hooks, refuse_detached, stage_of
 from selfreg.regulation.tap import Tap
 from selfreg.regulation.taps import Taps, check_order, find_taps, module_of, warn_of_untapped_heads

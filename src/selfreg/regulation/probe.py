@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfreg.messages import one_line
-from selfreg.regulation.outputs import main_output
 from selfreg.regulation.tap import Tap
 
 MAX_STRIDE = 64
@@ -49,89 +45,6 @@ def observe(network: nn.Module, names: list[str], image_size: tuple[int, int]) -
     patches = _patch_sizes(network)
     taps = (_describe(name, shape, size, patches) for name, shape in shapes.items())
     return [tap for tap in taps if tap is not None], result
-
-
-class OwnMap(NamedTuple):
-    """The module that gives the class map before the final upsampling.
-
-    Attributes:
-        name: Name of the module.
-        run: Number of the run that gives the map, from 0.
-        runs: How often the module runs in one forward pass.
-    """
-
-    name: str
-    run: int
-    runs: int
-
-
-def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, int]) -> OwnMap | None:
-    """Find the module that gives the network's class map before its final upsampling.
-
-    The last output (N, K, h, w) of any module that, upsampled bilinearly, is the network's output: found by one run in
-    eval mode and checked by value, with weights that are changed for this run, so that a layer that starts as zero or
-    as the identity is seen. Self-regulation compares the own output there, which saves tensors at label resolution.
-
-    Args:
-        network: Any segmentation network; it is left as it was.
-        num_classes: K.
-        image_size: (height, width) of the noise image, in pixels.
-
-    Returns:
-        The module and its run, or None where there is no such module.
-
-    Raises:
-        ValueError: If the network gives another number of classes.
-    """
-    maps: list[tuple[str, int, Tensor]] = []
-    runs: Counter[str] = Counter()
-
-    def record(name: str, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == num_classes:
-            maps.append((name, runs[name], output))
-        runs[name] += 1
-
-    def forget() -> None:
-        maps.clear()
-        runs.clear()
-
-    names = [name for name, _ in network.named_modules() if name]
-    with _other_weights(network):
-        _, result = run_at_some_size(network, names, image_size, record, forget)
-    full = main_output(result)
-    if full.shape[1] != num_classes:
-        raise ValueError(f"{type(network).__name__} gives {full.shape[1]} classes, not num_classes = {num_classes}")
-    for name, run, class_map in reversed(maps):
-        if class_map.shape[2] < full.shape[2] and class_map.shape[3] < full.shape[3] and _upsamples_to(class_map, full):
-            return OwnMap(name, run, runs[name])
-    return None
-
-
-@contextmanager
-def _other_weights(network: nn.Module) -> Iterator[None]:
-    """Add noise to all weights, a tenth of their size, and take it back."""
-    before = [(weight, weight.data) for weight in network.parameters() if weight.is_floating_point()]
-    try:
-        for seed, (weight, data) in enumerate(before):
-            generator = torch.Generator(data.device).manual_seed(seed)
-            size = data.float().pow(2).mean().sqrt()
-            scale = 0.1 * torch.where(size > 0, size, 1.0)
-            weight.data = data + (scale * torch.randn(data.shape, generator=generator, device=data.device)).to(data)
-        yield
-    finally:
-        for weight, data in before:
-            weight.data = data
-
-
-def _upsamples_to(class_map: Tensor, full: Tensor) -> bool:
-    tolerance = max(1e-3, 2 * torch.finfo(full.dtype).eps)
-    class_map, full = class_map.float(), full.float()
-    for align_corners in (False, True):
-        size = (full.shape[2], full.shape[3])
-        upsampled = F.interpolate(class_map, size=size, mode="bilinear", align_corners=align_corners)
-        if torch.allclose(upsampled, full, rtol=tolerance, atol=0.1 * tolerance * float(full.std())):
-            return True
-    return False
 
 
 def run_at_some_size(
