@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import segmentation
 
 from regulation.small import Small
-from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, SeparableExit, Tap, find_taps, main_output
+from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, SeparableExit, Tap, Taps, find_taps, main_output
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -373,6 +373,12 @@ def test_taps_are_ordered_by_what_is_computed_from_what(taps: list[str]) -> None
     assert MultiExit(OfElements(), 3, taps[::-1], image_size=(32, 32)).taps.names == tuple(taps[::-1])
     with pytest.raises(ValueError, match=f"'{taps[1]}' lies before '{taps[0]}'"):
         MultiExit(OfElements(), 3, taps, image_size=(32, 32))
+
+
+def test_taps_of_another_network_are_refused() -> None:
+    taps = Taps([Tap("stage1", 2, 99, "NCHW"), Tap("stage2", 4, 12, "NCHW")])
+    with pytest.raises(ValueError, match="'stage1' gives 8 channels .*, not 99 .*: let find_taps measure"):
+        MultiExit(Small(), 3, taps, image_size=(32, 32))
 
 
 def test_the_order_of_a_networks_own_declaration_is_checked() -> None:

@@ -41,8 +41,9 @@ class MultiExit(nn.Module):
         image_size: (height, width) in pixels of the noise image on which the network is run once, to measure the taps.
 
     Raises:
-        ValueError: If a tap does not exist, the taps are listed deep before shallow, the network has another number of
-            classes or carries exits already, or the exits are unknown or do not fit their width.
+        ValueError: If a tap does not exist or has other channels than its `Tap` says, the taps are listed deep before
+            shallow, the network has another number of classes or carries exits already, or the exits are unknown or do
+            not fit their width.
         TypeError: If a tap is neither a name nor a `Tap`, or the callable `exits` gives no module.
 
     Examples:
@@ -166,4 +167,12 @@ def _resolve(
     traced = trace(network, list(dict.fromkeys(module_of(name) for name in chosen.names)), image_size)
     check_order(chosen, traced)
     warn_of_untapped_heads(network, num_classes, traced)
-    return (taps if isinstance(taps, Taps) else chosen), traced
+    if not isinstance(taps, Taps):
+        return chosen, traced
+    for given, measured in zip(taps, chosen, strict=True):
+        if (given.channels, given.layout) != (measured.channels, measured.layout):
+            raise ValueError(
+                f"tap {given.name!r} gives {measured.channels} channels ({measured.layout}), not {given.channels} "
+                f"({given.layout}): let find_taps measure this network"
+            )
+    return taps, traced

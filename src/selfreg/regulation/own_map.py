@@ -73,14 +73,15 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
 
 @contextmanager
 def _other_weights(network: nn.Module) -> Iterator[None]:
-    """Add noise to all weights, a tenth of their size, and take it back."""
+    """Add a tenth of their size to all weights, with random signs, and take it back."""
     before = [(weight, weight.data) for weight in network.parameters() if weight.is_floating_point()]
     try:
         for seed, (weight, data) in enumerate(before):
             generator = torch.Generator(data.device).manual_seed(seed)
             size = data.float().pow(2).mean().sqrt()
-            scale = 0.1 * torch.where(size > 0, size, 1.0)
-            weight.data = data + (scale * torch.randn(data.shape, generator=generator, device=data.device)).to(data)
+            step = 0.1 * torch.where(size > 0, size, 1.0)
+            signs = torch.randint(0, 2, data.shape, generator=generator, device=data.device) * 2 - 1
+            weight.data = data + (step * signs).to(data)
         yield
     finally:
         for weight, data in before:
