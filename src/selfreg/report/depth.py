@@ -24,4 +24,4 @@ def depth_curve(miou_by_depth: Mapping[str, Sequence[float]]) -> list[Curve]:
     }
     x = tuple(float(number) for number in range(1 - depths, 1))
     title = "mIoU of every exit (validation split, last epoch)"
-    return [Curve(title, "exit, counted back from the network's output at 0", "mIoU, %", x, padded)]
+    return [Curve(title, "exit (0: the network's output)", "mIoU, %", x, padded)]
