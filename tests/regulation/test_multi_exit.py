@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import segmentation
 
-from regulation.small import Small
+from regulation.small import Small, block
 from selfreg.regulation import ExitOutputs, MultiExit, SelfRegulation, SeparableExit, Tap, Taps, find_taps, main_output
 
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -74,9 +74,9 @@ def test_a_class_map_tap_carries_no_classifier() -> None:
 
 def test_a_class_map_tap_of_another_class_count_is_refused() -> None:
     network: Any = Small()
-    network.taps, network.class_map_taps = ("stage1", "head"), ("head",)
-    with pytest.raises(ValueError, match="'head' has 3 channels, not the 4 classes"):
-        MultiExit(network, 4, image_size=(32, 32))
+    network.taps, network.class_map_taps = ("stage1", "stage2"), ("stage2",)
+    with pytest.raises(ValueError, match="'stage2' has 12 channels, not the 3 classes"):
+        MultiExit(network, 3, image_size=(32, 32))
 
 
 def test_a_network_of_another_class_count_is_refused() -> None:
@@ -376,8 +376,10 @@ def test_taps_are_ordered_by_what_is_computed_from_what(taps: list[str]) -> None
 
 
 def test_taps_of_another_network_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'stage2' has .* \(12, 4, 'NCHW'\), not \(12, 2, 'NCHW'\)"):
+        MultiExit(Small(), 3, taps=Taps([Tap("stage2", 2, 12, "NCHW")]), image_size=(32, 32))
     taps = Taps([Tap("stage1", 2, 99, "NCHW"), Tap("stage2", 4, 12, "NCHW")])
-    with pytest.raises(ValueError, match="'stage1' gives 8 channels .*, not 99 .*: let find_taps measure"):
+    with pytest.raises(ValueError, match=r"'stage1' has .* \(8, 2, 'NCHW'\), not \(99, .*: let find_taps measure"):
         MultiExit(Small(), 3, taps, image_size=(32, 32))
 
 
@@ -434,6 +436,98 @@ def test_a_tap_that_is_checkpointed_itself_gets_the_gradients_of_plain_training(
     assert len(gradients[0]) == len(gradients[1])
     for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second)
+
+
+def test_a_frozen_branch_without_gradients_beside_one_that_trains_keeps_its_exit() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spatial, self.context, self.head = block(3, 8, 2), Small(), nn.Conv2d(24, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            fine = self.spatial(images)
+            with torch.no_grad():
+                coarse = self.context.stage3(self.context.stage2(self.context.stage1(images)))
+            coarse = nn.functional.interpolate(coarse, size=fine.shape[2:])
+            logits: Tensor = self.head(torch.cat([fine, coarse], dim=1))
+            return logits
+
+    network = Branches()
+    network.context.requires_grad_(False)
+    model = MultiExit(network, 3, ["spatial", "context.stage3"], image_size=(32, 32))
+    assert len(model(IMAGES).class_maps) == 3
+
+
+@pytest.mark.parametrize("where", ["training", "evaluation"])
+@pytest.mark.parametrize("other", ["half", "flipped"])
+def test_of_several_runs_the_one_at_full_size_is_taken_where_only_one_is(where: str, other: str) -> None:
+    class Twice(Small):
+        def forward(self, images: Tensor) -> Tensor:
+            if self.training != (where == "training"):
+                return super().forward(images)
+            second = images.flip(-1) if other == "flipped" else nn.functional.interpolate(images, scale_factor=0.5)
+            inputs = (second, images) if self.training else (images, second)
+            logits = [nn.functional.interpolate(super(Twice, self).forward(each), size=(32, 32)) for each in inputs]
+            return logits[0] + logits[1]
+
+    network, plain = Twice(), Small()
+    plain.load_state_dict(network.state_dict())
+    model = MultiExit(network, 3, image_size=(32, 32))
+    if (where, other) == ("training", "flipped"):
+        with pytest.raises(RuntimeError, match="ran the tap 'stage1' 2 times"):
+            model(IMAGES)
+        return
+    expected = MultiExit(plain, 3, image_size=(32, 32))
+    expected.exits.load_state_dict(model.exits.state_dict())
+    for found, of_plain in zip(model(IMAGES).class_maps[:-1], expected(IMAGES).class_maps[:-1], strict=True):
+        torch.testing.assert_close(found, of_plain)
+
+
+def test_what_a_network_keeps_of_its_weights_is_that_of_its_own_after_wrapping() -> None:
+    class Fused(Small):
+        def train(self, mode: bool = True) -> "Fused":
+            super().train(mode)
+            if not mode:
+                self.fused = self.head.weight.detach() * 2
+            return self
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.stage3(self.stage2(self.stage1(images)))
+            return features if self.training else nn.functional.conv2d(features, self.fused)
+
+    network = Fused().eval()
+    before = network(IMAGES)
+    assert torch.equal(MultiExit(network, 3, image_size=(32, 32)).release()(IMAGES), before)
+
+
+def test_a_class_map_that_later_stages_use_is_tapped_before_them() -> None:
+    class Cascade(Small):
+        class_map_taps = ("coarse",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.coarse = nn.Conv2d(12, 3, 1)
+            self.stage3 = block(15, 16, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.stage2(self.stage1(images))
+            logits: Tensor = self.head(self.stage3(torch.cat([features, self.coarse(features)], dim=1)))
+            return logits
+
+    assert MultiExit(Cascade(), 3, image_size=(32, 32)).taps.names == ("stage1", "stage2", "coarse", "stage3")
+
+
+def test_a_head_inside_reentrant_checkpointing_gives_no_warning() -> None:
+    class Network(Small):
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.stage3(self.stage2(self.stage1(images)))
+            logits: Tensor = checkpoint(self.head, features, use_reentrant=True)
+            return logits
+
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        MultiExit(Network(), 3, image_size=(32, 32))
+    assert not any("auxiliary head" in str(warning.message) for warning in given)
 
 
 def test_the_refusal_names_the_tap_at_fault_and_not_a_frozen_one() -> None:
@@ -496,7 +590,9 @@ def test_the_auxiliary_head_of_torchvision_is_an_exit() -> None:
 
 
 def test_an_auxiliary_head_that_is_not_tapped_is_said_to_stay_untrained() -> None:
-    with pytest.warns(UserWarning, match="'aux_classifier' is not among the taps, so that no loss trains it"):
+    with pytest.warns(
+        UserWarning, match="'aux_classifier' has no part .* so that no loss trains it"
+    ):
         MultiExit(torchvision_network(), 3, ["backbone.layer1"], image_size=(64, 64))
 
 
@@ -507,7 +603,7 @@ def test_a_head_without_a_part_in_the_output_is_said_to_stay_untrained_whatever_
     for part in reversed(name.split(".")[1:]):
         head = nn.ModuleDict({part: head})
     network.add_module(name.split(".")[0], head)
-    with pytest.warns(UserWarning, match=f"auxiliary head '{name.split('.')[0]}' is not among the taps"):
+    with pytest.warns(UserWarning, match=f"auxiliary head '{name.split('.')[0]}' has no part"):
         MultiExit(network, 3, image_size=(32, 32))
 
 

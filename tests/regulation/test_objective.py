@@ -468,6 +468,13 @@ def test_an_own_loss_that_could_not_train_is_refused(own_loss: Any, error: str) 
         SelfRegulation(own_loss=own_loss)(given, labels, 0.0)
 
 
+def test_an_own_loss_may_be_a_constant_where_nothing_is_valid() -> None:
+    given, labels = tracked(outputs(18)), torch.full_like(batch(18), VOID)
+    terms = SelfRegulation(own_loss=lambda logits, _: logits.new_zeros(()))(given, labels, 0.0)
+    assert terms.total.requires_grad
+    assert torch.isfinite(terms.total)
+
+
 def test_an_own_loss_beside_the_networks_own_is_refused() -> None:
     given, labels = tracked(outputs(18)), batch(18)
     given = given._replace(network_loss=given.logits.mean())

@@ -81,8 +81,10 @@ def untrained_heads(network: nn.Module, num_classes: int, traced: Traced) -> lis
     Returns:
         The names of the largest modules of which nothing takes part.
     """
-    trained = _leaves([main_output(traced.result), *traced.outputs.values()])
-    if not trained:
+    outputs = [main_output(traced.result), *traced.outputs.values()]
+    trained = _leaves(outputs)
+    # the graph does not show what is inside reentrant checkpointing
+    if not trained or any("CheckpointFunction" in node.name() for node in _nodes(outputs)):
         return []
     modules = dict(network.named_modules())
 

@@ -76,6 +76,9 @@ class MultiExit(nn.Module):
             raise ValueError("the network already carries exits: call release() on its MultiExit, before it is copied")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, not {num_classes}")
+        # first, so that the runs after it undo what a network keeps of the weights that it changes
+        self._own_map = find_own_map(network, num_classes, image_size)
+        self.own_map = None if self._own_map is None else self._own_map.name
         self.taps, traced = _resolve(network, num_classes, taps, image_size)
         self._runs = dict(traced.runs)
         self._plain_taps: tuple[Tap, ...] = tuple(self.taps)  # torch.compile cannot iterate over a subclass of tuple
@@ -83,11 +86,9 @@ class MultiExit(nn.Module):
         self.features = features
         self.network = network
         self.exits = build_exits(self._plain_taps, num_classes, exits, exit_width, features)
-        parameter = next(network.parameters(), None)
+        parameter = next((each for each in network.parameters() if each.is_floating_point()), None)
         if parameter is not None:
             self.exits.to(device=parameter.device, dtype=parameter.dtype)
-        self._own_map = find_own_map(network, num_classes, image_size)
-        self.own_map = None if self._own_map is None else self._own_map.name
         self.released = False
         self._record = Record()
         names = [module_of(tap.name) for tap in self.taps]
@@ -170,9 +171,10 @@ def _resolve(
     if not isinstance(taps, Taps):
         return chosen, traced
     for given, measured in zip(taps, chosen, strict=True):
-        if (given.channels, given.layout) != (measured.channels, measured.layout):
+        of_given, of_measured = ((tap.channels, tap.stride, tap.layout) for tap in (given, measured))
+        if of_given != of_measured:
             raise ValueError(
-                f"tap {given.name!r} gives {measured.channels} channels ({measured.layout}), not {given.channels} "
-                f"({given.layout}): let find_taps measure this network"
+                f"tap {given.name!r} has channels, stride and layout {of_measured}, not {of_given}: let find_taps "
+                "measure this network"
             )
     return taps, traced

@@ -116,8 +116,9 @@ def _dry_run(
 
 def noise(network: nn.Module, shape: tuple[int, int, int, int], seed: int = 0) -> Tensor:
     """Standard normal images (N, C, H, W) on the device and in the dtype of the network."""
-    parameter = next(network.parameters(), torch.empty(0))
-    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+    floating = (parameter for parameter in network.parameters() if parameter.is_floating_point())
+    parameter = next(floating, torch.empty(0))
+    dtype = parameter.dtype
     images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return images.to(device=parameter.device, dtype=dtype)
 

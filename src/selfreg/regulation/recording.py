@@ -77,8 +77,9 @@ def carries_hooks(network: nn.Module) -> bool:
 def refuse_detached(network: nn.Module, taps: Sequence[Tap], stages: Sequence[Tensor], record: Record) -> None:
     """Raise RuntimeError for taps that were taken without gradients although the network trains there.
 
-    It does if the tapped module, or what encloses a module without parameters, trains, or if a shallower tap has
-    gradients. A module that is itself what is checkpointed has its gradients back when the forward pass ends.
+    It does if the tapped module, or what encloses a module without parameters, trains; or, of a frozen module, if what
+    encloses it trains and a shallower tap has gradients. A module that is itself what is checkpointed has its gradients
+    back when the forward pass ends.
 
     Args:
         network: The network.
@@ -90,7 +91,9 @@ def refuse_detached(network: nn.Module, taps: Sequence[Tap], stages: Sequence[Te
     for tap, stage in zip(taps, stages, strict=True):
         name = module_of(tap.name)
         detached = name in record.detached and name not in record.outputs and not stage.requires_grad
-        if detached and (shallower_trains or _trains(network, name)):
+        enclosing = name.rpartition(".")[0]
+        inside_of_what_trains = shallower_trains and enclosing != "" and _trains(network, enclosing)
+        if detached and (inside_of_what_trains or _trains(network, name)):
             raise RuntimeError(
                 f"the tapped module {name!r} ran without gradients, so that its exit would not train the "
                 "network: pass use_reentrant=False to activation checkpointing (for transformers: "
@@ -120,8 +123,8 @@ def stage_of(tap: Tap, record: Record, image_size: tuple[int, int] | None, dry_r
         dry_runs: Whether each run of the module in the dry run had gradients.
 
     Raises:
-        RuntimeError: If the pass did not run the tap, ran it more or less often than expected, or it gave no feature
-            map.
+        RuntimeError: If the pass did not run the tap, ran it several times and not as often as the dry run, so that
+            several runs could be that of the labelled images, or it gave no feature map.
     """
     runs = record.runs(module_of(tap.name))
     if not runs:
@@ -130,13 +133,16 @@ def stage_of(tap: Tap, record: Record, image_size: tuple[int, int] | None, dry_r
             "adapters) before the network is wrapped in MultiExit"
         )
     first, expected = (0, sum(dry_runs)) if record.needs_gradient else (dry_runs.index(True), len(dry_runs))
-    if len(runs) != expected:
+    candidates = [runs[first]] if len(runs) == expected else runs
+    if len(candidates) > 1:
+        candidates = [run for run in runs if _has_full_size(run, tap, image_size)]
+    if len(candidates) != 1:
         raise RuntimeError(
             f"the forward pass ran the tap {tap.name!r} {len(runs)} times, the dry run on one image {expected}, so "
             "that it is not known which run saw the labelled images: give forward these alone, and run the network "
             "on others outside of it (`model.network(...)`)"
         )
-    output = select_element(runs[first], tap.name)
+    output = select_element(candidates[0], tap.name)
     if not isinstance(output, Tensor):
         raise RuntimeError(f"tap {tap.name!r} gave a {type(output).__name__}, not a tensor")
     if tap.layout == "NHWC":
@@ -144,6 +150,15 @@ def stage_of(tap: Tap, record: Record, image_size: tuple[int, int] | None, dry_r
     if tap.layout == "NLC":
         return _tokens_to_grid(output, tap, image_size)
     return output
+
+
+def _has_full_size(output: Any, tap: Tap, image_size: tuple[int, int] | None) -> bool:
+    """Whether a feature map is that of the images themselves, and not of another scale of them."""
+    output = select_element(output, tap.name)
+    if image_size is None or not isinstance(output, Tensor) or output.ndim != 4:
+        return True
+    grid = output.shape[2:] if tap.layout == "NCHW" else output.shape[1:3]
+    return all(abs(size / tap.stride - cells) <= 1 for size, cells in zip(image_size, grid, strict=True))
 
 
 def image_size_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from selfreg.regulation.choosing import choose_stages
-from selfreg.regulation.graph import Traced, untrained_heads
+from selfreg.regulation.graph import Traced, trace, untrained_heads
 from selfreg.regulation.options import PROBE_SIZE
 from selfreg.regulation.outputs import main_output
 from selfreg.regulation.probe import observe
@@ -92,8 +92,13 @@ def find_taps(
         measured = _measure_names(network, _names_of(names), image_size)
         return Taps(replace(tap, is_class_map=tap.name in class_maps) for tap in measured)
     heads = auxiliary_taps(network, image_size)
-    stages = (tap for tap in choose_stages(network, image_size) if tap.name not in heads.names)
-    return Taps((*stages, *heads))
+    found = [tap for tap in choose_stages(network, image_size) if tap.name not in heads.names]
+    if heads:
+        traced = trace(network, [module_of(tap.name) for tap in (*found, *heads)], image_size)
+    for head in heads:
+        later = [index for index, tap in enumerate(found) if traced.depends(tap.name, on=head.name)]
+        found.insert(min(later, default=len(found)), head)
+    return Taps(found)
 
 
 def auxiliary_taps(network: nn.Module, image_size: tuple[int, int] = PROBE_SIZE) -> Taps:
@@ -124,8 +129,9 @@ def warn_of_untapped_heads(network: nn.Module, num_classes: int, traced: Traced)
         return
     for name in untrained_heads(network, num_classes, traced):
         warnings.warn(
-            f"the auxiliary head {name!r} is not among the taps, so that no loss trains it: add it to them, or build "
-            "the network without it",
+            f"the auxiliary head {name!r} has no part in the network's output in evaluation, and is not among the "
+            "taps, so that no loss trains it, unless it has a part in training: add it to the taps, or build the "
+            "network without it",
             stacklevel=4,
         )
 
