@@ -12,7 +12,7 @@ from selfreg.regulation.graph import Traced, trace
 from selfreg.regulation.mask_classification import network_loss
 from selfreg.regulation.options import DEFAULT_EXITS, PROBE_SIZE, ExitForm
 from selfreg.regulation.outputs import ExitOutputs, main_output
-from selfreg.regulation.own_map import find_own_map
+from selfreg.regulation.own_map import find_own_map, is_sole_source
 from selfreg.regulation.recording import Record, carries_hooks, image_size_of, install_hooks, refuse_detached, stage_of
 from selfreg.regulation.tap import Tap
 from selfreg.regulation.taps import Taps, check_order, find_taps, module_of, warn_of_untapped_heads
@@ -129,10 +129,10 @@ class MultiExit(nn.Module):
             stages = [stage_of(tap, record, image_size, self._runs[module_of(tap.name)]) for tap in self._plain_taps]
             if record.detached:
                 refuse_detached(self.network, self._plain_taps, stages, record)
-            own_map = self._own_map_of(record)
+            output = main_output(result)
+            own_map = self._own_map_of(record, output)
         finally:
             record.stop()
-        output = main_output(result)
         stages.append(output if own_map is None else own_map)
         given = [exit_(stage) for exit_, stage in zip(self.exits, stages, strict=True)]
         return ExitOutputs(
@@ -143,14 +143,14 @@ class MultiExit(nn.Module):
             network_loss=network_loss(result),
         )
 
-    def _own_map_of(self, record: Record) -> Tensor | None:
-        """The own output before its upsampling; None where the pass runs the module in another way than the dry run."""
+    def _own_map_of(self, record: Record, output: Tensor) -> Tensor | None:
+        """The output before its upsampling; None where the pass computes it in another way than the dry run."""
         if self._own_map is None:
             return None
         runs = record.runs(self._own_map.name)
         found = runs[self._own_map.run] if len(runs) == self._own_map.runs else None
         is_map = isinstance(found, Tensor) and found.ndim == 4 and found.shape[1] == self.num_classes
-        return found if is_map else None
+        return found if is_map and is_sole_source(found, output) else None
 
     def release(self) -> nn.Module:
         """Return the network, the same object, without hooks; this wrapper does not train any more."""

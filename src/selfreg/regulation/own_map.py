@@ -71,6 +71,17 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
     return None
 
 
+def is_sole_source(class_map: Tensor, output: Tensor) -> bool:
+    """Whether the output was computed from the class map alone, by the autograd graph; True where there is none."""
+    wanted, node = class_map.grad_fn, output.grad_fn
+    if wanted is None or torch.compiler.is_compiling():
+        return True
+    while node is not None and node is not wanted:
+        sources = [source for source, _ in node.next_functions if source is not None]
+        node = sources[0] if len(sources) == 1 else None
+    return node is wanted
+
+
 @contextmanager
 def _other_weights(network: nn.Module) -> Iterator[None]:
     """Add a tenth of their size to all weights, with random signs, and take it back."""
