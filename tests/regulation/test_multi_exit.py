@@ -593,9 +593,7 @@ def test_the_auxiliary_head_of_torchvision_is_an_exit() -> None:
 
 
 def test_an_auxiliary_head_that_is_not_tapped_is_said_to_stay_untrained() -> None:
-    with pytest.warns(
-        UserWarning, match="'aux_classifier' has no part .* so that no loss trains it"
-    ):
+    with pytest.warns(UserWarning, match="'aux_classifier' has no part .* so that no loss trains it"):
         MultiExit(torchvision_network(), 3, ["backbone.layer1"], image_size=(64, 64))
 
 

@@ -93,9 +93,9 @@ def untrained_heads(network: nn.Module, num_classes: int, traced: Traced) -> lis
 
     found: dict[str, None] = {}
     for name, module in modules.items():
-        outputs = getattr(module, "out_channels", getattr(module, "out_features", None))
+        classes = getattr(module, "out_channels", getattr(module, "out_features", None))
         trains = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
-        if outputs == num_classes and trains and not takes_part(module):
+        if classes == num_classes and trains and not takes_part(module):
             while "." in name and not takes_part(modules[name.rpartition(".")[0]]):
                 name = name.rpartition(".")[0]
             found[name] = None

@@ -149,8 +149,9 @@ class MultiExit(nn.Module):
             return None
         runs = record.runs(self._own_map.name)
         found = runs[self._own_map.run] if len(runs) == self._own_map.runs else None
-        is_map = isinstance(found, Tensor) and found.ndim == 4 and found.shape[1] == self.num_classes
-        return found if is_map and is_sole_source(found, output) else None
+        if not isinstance(found, Tensor) or found.ndim != 4 or found.shape[1] != self.num_classes:
+            return None
+        return found if is_sole_source(found, output) else None
 
     def release(self) -> nn.Module:
         """Return the network, the same object, without hooks; this wrapper does not train any more."""
