@@ -80,7 +80,8 @@ class WarmProcess:
         start_new_session: bool = False,
     ) -> None:
         # the arguments come after `-m selfreg.cli`, or after the path of its __main__.py
-        start = next(place for place, word in enumerate(command) if "selfreg" in word and Path(word).suffix != ".yaml")
+        ends = ("selfreg.cli", "selfreg/cli/__main__.py")  # and not the interpreter in a folder named selfreg
+        start = next(place for place, word in enumerate(command) if word.endswith(ends))
         output = stdout.fileno() if stdout is not None else 1
         # the only number that is given is subprocess.STDOUT
         error = 2 if stderr is None else output if isinstance(stderr, int) else stderr.fileno()

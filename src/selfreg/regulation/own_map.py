@@ -73,8 +73,10 @@ def find_own_map(network: nn.Module, num_classes: int, image_size: tuple[int, in
 
 def is_sole_source(class_map: Tensor, output: Tensor) -> bool:
     """Whether the output was computed from the class map alone, by the autograd graph; True where there is none."""
+    if torch.compiler.is_compiling():  # which cannot read the graph
+        return True
     wanted, node = class_map.grad_fn, output.grad_fn
-    if wanted is None or torch.compiler.is_compiling():
+    if wanted is None:
         return True
     while node is not None and node is not wanted:
         sources = [source for source, _ in node.next_functions if source is not None]
