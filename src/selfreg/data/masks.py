@@ -234,8 +234,8 @@ def check_values(
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         allowed = ", ".join(_ranges(np.flatnonzero(table != INVALID)))
         void = "" if labels.void is None else f" (void {labels.void})"
-        remedy = _binary_remedy(values, labels) or _void_remedy(found.tolist(), labels)
-        remedy = remedy or "correct the mask or the list of classes"
+        known_remedy = _binary_remedy(values, labels) or _void_remedy(found.tolist(), labels)
+        remedy = known_remedy or "correct the mask or the list of classes"
         raise ValueError(f"{path}: mask holds {shown}; allowed: {allowed}{void}: {remedy}")
     return mask
 

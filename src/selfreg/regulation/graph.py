@@ -82,9 +82,10 @@ def untrained_heads(network: nn.Module, num_classes: int, traced: Traced) -> lis
         The names of the largest modules of which nothing takes part.
     """
     outputs = [main_output(traced.result), *traced.outputs.values()]
-    trained = _leaves(outputs)
+    nodes = _nodes(outputs)
+    trained = {id(node.variable) for node in nodes if hasattr(node, "variable")}
     # the graph does not show what is inside reentrant checkpointing
-    if not trained or any("CheckpointFunction" in node.name() for node in _nodes(outputs)):
+    if not trained or any("CheckpointFunction" in node.name() for node in nodes):
         return []
     modules = dict(network.named_modules())
 
@@ -112,8 +113,3 @@ def _nodes(tensors: Iterable[Tensor]) -> set[Node]:
             found.add(node)
             waiting.extend(following for following, _ in node.next_functions if following is not None)
     return found
-
-
-def _leaves(tensors: Iterable[Tensor]) -> set[int]:
-    """The `id` of every parameter that tensors were computed from."""
-    return {id(node.variable) for node in _nodes(tensors) if hasattr(node, "variable")}

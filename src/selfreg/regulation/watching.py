@@ -33,9 +33,9 @@ def watch_regulation(
     Returns:
         For each of SR-F and SR-L whose weight is above 0: `teacher_accuracy/sr_f`, a scalar, the share of valid pixels
         whose class is the most likely one of the teacher in their cell (exit 1 for SR-F, exit N for SR-L; not of SR-L
-        in the variant `authors`, whose teacher has no class map). For the
-        variant `verified` also `gate_open/sr_f`, shape (N - 1,): the share of valid pixels in whose cell the gate is
-        open, for exits 2 to N (SR-F) or 1 to N - 1 (SR-L). All are in [0, 1], and 0 where nothing is valid.
+        in the variant `authors`, whose teacher has no class map). For the variant `verified` also `gate_open/sr_f`,
+        shape (N - 1,): the share of valid pixels in whose cell the gate is open, for exits 2 to N (SR-F) or 1 to N - 1
+        (SR-L). All are in [0, 1], and 0 where nothing is valid.
     """
     maps = _compared(options, outputs, grid(labels))
     cells = CellLabels(labels, maps[0].shape[1], ignore_index=ignore_index, confidence=confidence)

@@ -95,8 +95,7 @@ def train(
             _fit(trainer, task, prepared, checkpoint)
         if first:
             seconds = time.perf_counter() - clock
-            summary = _summary(trainer, task, seconds, resumed=checkpoint is not None)
-            run.write_summary({**summary, "steps_per_epoch": prepared.steps_per_epoch})
+            run.write_summary(_summary(trainer, task, prepared, seconds, resumed=checkpoint is not None))
     return run
 
 
@@ -158,12 +157,15 @@ def _fit(trainer: L.Trainer, task: SegmentationTask, prepared: Preparation, chec
         ) from None
 
 
-def _summary(trainer: L.Trainer, task: SegmentationTask, seconds: float, *, resumed: bool) -> dict[str, Any]:
+def _summary(
+    trainer: L.Trainer, task: SegmentationTask, prepared: Preparation, seconds: float, *, resumed: bool
+) -> dict[str, Any]:
     checkpoints = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
     miou = checkpoints.miou
     return {
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
+        "steps_per_epoch": prepared.steps_per_epoch,
         "seconds": round(seconds, 1),
         "resumed": resumed,
         "best_miou": checkpoints.best_miou,

@@ -8,16 +8,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from selfreg.training.optimiser import backbone_of
 
 
-def freeze(network: nn.Module, what: Literal["none", "backbone", "batch_norm"]) -> list[nn.Module]:
-    """Freeze a part of a network, in place.
+def frozen_modules(network: nn.Module, what: Literal["none", "backbone", "batch_norm"]) -> list[nn.Module]:
+    """Find the modules that `freeze` freezes, which must stay in evaluation mode.
 
     Args:
         network: The plain network, without exits.
         what: `backbone` or `batch_norm` (all batch norms of the network).
-
-    Returns:
-        The frozen modules. Their parameters have no gradient; the caller must keep them in evaluation mode, so that
-        the running statistics of batch norms do not change.
 
     Raises:
         ValueError: The network has no such part.
@@ -28,11 +24,25 @@ def freeze(network: nn.Module, what: Literal["none", "backbone", "batch_norm"]) 
         backbone = backbone_of(network)
         if backbone is None:
             raise ValueError(f"training.freeze backbone: {type(network).__name__} has no module encoder or backbone")
-        frozen = [backbone]
-    else:
-        frozen = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        if not frozen:
-            raise ValueError(f"training.freeze batch_norm: {type(network).__name__} has no batch norms")
-    for module in frozen:
+        return [backbone]
+    norms: list[nn.Module] = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        raise ValueError(f"training.freeze batch_norm: {type(network).__name__} has no batch norms")
+    return norms
+
+
+def freeze(network: nn.Module, what: Literal["none", "backbone", "batch_norm"]) -> None:
+    """Take the gradient from the parameters of a part of a network, in place.
+
+    The caller must keep its `frozen_modules` in evaluation mode, so that the running statistics of batch norms do not
+    change.
+
+    Args:
+        network: The plain network, without exits.
+        what: As for `frozen_modules`.
+
+    Raises:
+        ValueError: The network has no such part.
+    """
+    for module in frozen_modules(network, what):
         module.requires_grad_(False)
-    return frozen

@@ -17,7 +17,7 @@ from selfreg.networks import runs_own_code
 from selfreg.networks.hub import without_waiting
 from selfreg.opening import build_from_config
 from selfreg.regulation import main_output
-from selfreg.training.freezing import freeze
+from selfreg.training.freezing import frozen_modules
 
 _SIZES_AT_MOST = 30
 _FEW_PIXELS = 2 * 128 * 192
@@ -66,7 +66,7 @@ def check_crops(config: Config, network: nn.Module, num_classes: int, *, channel
         ValueError: The network refuses such a batch, gives another number of classes, or gives probabilities.
     """
     network.train()
-    for module in freeze(network, config.training.freeze):
+    for module in frozen_modules(network, config.training.freeze):
         module.eval()
     crop = (channels, *config.data.crop_size)
     batch = (min(images, 2), *crop)

@@ -1,7 +1,7 @@
 """Resuming a run with the configuration that it was started with, and extending it."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,18 +127,22 @@ def extend(run: Run, config: Config, epochs: int) -> Config:
     training = config.training
     if training.max_steps is None:
         length = {"epochs": done + epochs}
-    elif (of_epoch := summary.get("steps_per_epoch")) is None or steps % of_epoch:
-        where = (
-            "its summary does not tell whether it ended within an epoch"
-            if of_epoch is None
-            else (f"ended within an epoch, after {steps % of_epoch} of its {of_epoch} steps")
-        )
-        raise ValueError(
-            f"{run.folder}: {where} (training.max_steps {steps}), and an epoch cannot be taken up in its midst; start "
-            "a new run from it with network.from_run"
-        )
     else:
-        length = {"max_steps": steps + epochs * of_epoch}
+        length = {"max_steps": steps + epochs * _steps_of_whole_epochs(run, summary)}
     longer = config.model_copy(update={"training": training.model_copy(update=length)})
     run.extend(longer)
     return longer
+
+
+def _steps_of_whole_epochs(run: Run, summary: Mapping[str, Any]) -> int:
+    """Steps per epoch of a run that ended with an epoch; ValueError for one that ended within one."""
+    steps, of_epoch = summary["steps"], summary.get("steps_per_epoch")
+    if of_epoch and steps % of_epoch == 0:
+        return int(of_epoch)
+    where = "its summary does not tell whether it ended within an epoch"
+    if of_epoch:
+        where = f"ended within an epoch, after {steps % of_epoch} of its {of_epoch} steps"
+    raise ValueError(
+        f"{run.folder}: {where} (training.max_steps {steps}), and an epoch cannot be taken up in its midst; start "
+        "a new run from it with network.from_run"
+    )

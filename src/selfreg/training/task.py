@@ -23,7 +23,7 @@ from selfreg.regulation import (
     watch_regulation,
 )
 from selfreg.regulation.losses import mean_over_processes
-from selfreg.training.freezing import freeze
+from selfreg.training.freezing import freeze, frozen_modules
 from selfreg.training.losses import own_loss_of, plain_loss, refuse_loss_options
 from selfreg.training.optimiser import make_optimizer, poly_schedule
 from selfreg.training.unread_loss import UnreadLoss, broken_loss
@@ -79,6 +79,7 @@ class SegmentationTask(L.LightningModule):
         self._call_model: Callable[..., Any] = self._model_outputs
         self._compute_terms: Callable[..., Any] = self.objective
         self._compute_plain_loss: Callable[..., Tensor] = plain_loss
+        freeze(self.network, config.training.freeze)
         # Lightning keeps the modes that it finds, and does not call train()
         self.train()
 
@@ -86,7 +87,7 @@ class SegmentationTask(L.LightningModule):
         """Switch between training and evaluation; frozen parts stay in evaluation mode."""
         super().train(mode)
         # looked up anew, since batch norms may have been exchanged for those of several processes
-        for module in freeze(self.network, self.config.training.freeze):
+        for module in frozen_modules(self.network, self.config.training.freeze):
             module.eval()
         return self
 

@@ -114,10 +114,8 @@ def reach_verdict(
 
 
 def _sentence(result: StudyResult, progress: Progress, name: str) -> str:
-    base, full = result.arms
     found = _difference(result, PRIMARY)
-    values = ", ".join(f"{_mean_text(arm, PRIMARY)} with {IN_WORDS[arm.arm.name]}" for arm in (base, full))
-    values = f"mIoU {values}"
+    values = "mIoU " + ", ".join(f"{_mean_text(arm, PRIMARY)} with {IN_WORDS[arm.arm.name]}" for arm in result.arms)
     pairs = f"{progress.pairs} pair{'s' * (progress.pairs != 1)} of trainings"
     if found is None:
         return f"{name}: self-regulation cannot be judged, since mIoU is not defined."
