@@ -6,7 +6,7 @@
     python benchmarks/overhead.py --launches         # how many operations a step launches: counted, no GPU needed
     python benchmarks/overhead.py --launches --compile losses   # and how many kernels the compiled losses are
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
-    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses   # or --compile graph
+    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
 
 Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses;
 full, sr with local presence; separable, full with `exits="separable"`; authors, the peer: `exits="authors"` with losses
@@ -52,8 +52,6 @@ from selfreg.regulation import (
     segmentation_loss,
 )
 from selfreg.regulation.options import DEFAULT_EXITS, ExitForm
-from selfreg.training.compiling import compiled
-from selfreg.training.recording import RecordedStep, StepLosses
 
 Step = Callable[[], None]
 CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
@@ -104,29 +102,21 @@ class Bench:
     def _plain(self, network: nn.Module) -> Callable[[], Tensor]:
         network.train()
         run, loss = self._compiled("network", network), self._compiled("losses", segmentation_loss)
-        return self._recorded(network, lambda: loss(main_output(run(self.images)), self.labels))
+        return lambda: loss(main_output(run(self.images)), self.labels)
 
     def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Callable[[], Tensor]:
         model.train()
         run, losses = self._compiled("network", model), self._compiled("losses", objective)
-        return self._recorded(model, lambda: losses(run(self.images), self.labels, progress=1.0).total)
+        return lambda: losses(run(self.images), self.labels, progress=1.0).total
 
     def _compiled(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        return compiled(function, self.device) if part in self.arguments.compile else function
-
-    def _recorded(self, model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        if "graph" not in self.arguments.compile:
-            return loss
-        step = RecordedStep(model, lambda _tensors, _progress: StepLosses(loss()))
-        return lambda: step({"image": self.images}, 1.0).total
+        return torch.compile(function) if part in self.arguments.compile else function
 
     def _step(self, model: nn.Module, loss: Callable[[], Tensor]) -> Step:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
-            if self.device.type == "cuda" and self.arguments.compile:
-                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             with self.precision():
                 value = loss()
             torch.autograd.backward(value)
@@ -341,7 +331,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", nargs="+", choices=("network", "losses", "graph"), default=(), help="in every arm")
+    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=(), help="in every arm")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -44,7 +44,7 @@ class TrainingConfig(Section):
     linear_warm_up_steps: int = Field(default=0, ge=0)
     gradient_clip: float | None = Field(default=None, gt=0)
     skip_non_finite: int = Field(default=0, ge=0)
-    compile: Literal["none", "losses", "all", "graph"] = "none"
+    compile: Literal["none", "losses", "all"] = "none"
     # YAML reads `precision: 32` as a number
     precision: Annotated[
         Literal["auto", "32", "bf16-mixed", "16-mixed"],
@@ -105,7 +105,4 @@ class TrainingConfig(Section):
     def _options_that_act(self) -> "TrainingConfig":
         if self.label_smoothing and "cross_entropy" not in self.loss_weights:
             raise ValueError("label_smoothing needs cross_entropy, which is not part of loss")
-        if self.compile == "graph" and self.accumulate > 1:
-            # a replay writes the gradients into the same memory, over those of the batch before
-            raise ValueError("compile: graph cannot add up gradients; leave accumulate at 1, or choose another compile")
         return self

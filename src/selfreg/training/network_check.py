@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from selfreg.config import Config
 from selfreg.inference import Predictor
-from selfreg.messages import one_line, raised_in
+from selfreg.messages import one_line
 from selfreg.networks import runs_own_code
 from selfreg.networks.hub import without_waiting
 from selfreg.opening import build_from_config
@@ -50,20 +50,6 @@ def _build(config: Config, num_classes: int, *, pretrained: bool) -> nn.Module:
         raise
     except Exception as error:
         raise ValueError(f"{_named(config)} cannot be built: {_reason(config, error)}") from error
-
-
-@contextmanager
-def explaining_small_batches(images: Tensor) -> Iterator[None]:
-    """Raise ValueError with the remedy where a batch is too small for batch norm."""
-    try:
-        yield
-    except ValueError as error:
-        if not raised_in(error, "_verify_batch_size"):
-            raise
-        raise ValueError(
-            f"{len(images)} image of {images.shape[-2]} x {images.shape[-1]} leaves batch norm one value per "
-            "channel; use a training.batch_size of 2 or more for each process"
-        ) from None
 
 
 def check_crops(config: Config, network: nn.Module, num_classes: int, *, channels: int, images: int) -> None:

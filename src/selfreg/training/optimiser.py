@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from selfreg.config import TrainingConfig
 from selfreg.regulation import MultiExit
@@ -82,11 +81,3 @@ def poly_schedule(total_steps: int, power: float, linear_warm_up_steps: int) -> 
         return float(max(0.0, 1.0 - step / max(total_steps, 1)) ** power)
 
     return factor
-
-
-def follow_schedule(scheduler: LambdaLR) -> None:
-    """Set the learning rates of the optimiser to those of its schedule at the present step."""
-    for group, rate, factor in zip(
-        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
-    ):
-        group["lr"] = rate * factor(scheduler.last_epoch)

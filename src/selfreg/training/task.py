@@ -13,21 +13,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from selfreg.config import Config
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
-from selfreg.messages import say
+from selfreg.messages import raised_in, say
 from selfreg.regulation import (
     MultiExit,
     SelfRegulation,
     auxiliary_taps,
     mask_targets,
     segmentation_loss,
+    watch_regulation,
 )
 from selfreg.regulation.losses import mean_over_processes
-from selfreg.training.compiling import compiled
 from selfreg.training.freezing import freeze, frozen_modules
 from selfreg.training.losses import own_loss_of, plain_loss, refuse_loss_options
-from selfreg.training.network_check import explaining_small_batches
-from selfreg.training.optimiser import follow_schedule, make_optimizer, poly_schedule
-from selfreg.training.recording import STEP_TENSORS, ComputeLosses, RecordedStep, StepLosses
+from selfreg.training.optimiser import make_optimizer, poly_schedule
 from selfreg.training.unread_loss import UnreadLoss, broken_loss
 from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
 
@@ -77,8 +75,7 @@ class SegmentationTask(L.LightningModule):
         self._exit_logs: dict[str, Tensor] = {}
         self._left_out: list[tuple[Tensor, Tensor]] | None = None
         self._unread: UnreadLoss | None = None
-        # all four are compiled or recorded when training starts, where `training.compile` says so
-        self._compute: ComputeLosses = self._losses
+        # all three are compiled when training starts, where `training.compile` says so
         self._call_model: Callable[..., Any] = self._model_outputs
         self._compute_terms: Callable[..., Any] = self.objective
         self._compute_plain_loss: Callable[..., Tensor] = plain_loss
@@ -121,19 +118,20 @@ class SegmentationTask(L.LightningModule):
         self._compile()
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
-            follow_schedule(scheduler)
+            for group, rate, factor in zip(
+                scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["lr"] = rate * factor(scheduler.last_epoch)
 
     def _compile(self) -> None:
         """Compile what `training.compile` names: functions and no modules, so that the keys of the state dict stay."""
-        value = self.config.training.compile
-        if value == "graph":
-            self._compute = RecordedStep(self.model, self._losses)
-        elif value != "none":
-            self._compute_terms = compiled(self.objective, self.device)
-            self._compute_plain_loss = compiled(plain_loss, self.device)
-        if value == "all":
+        if self.config.training.compile == "none":
+            return
+        self._compute_terms = torch.compile(self.objective)
+        self._compute_plain_loss = torch.compile(plain_loss)
+        if self.config.training.compile == "all":
             # validation calls the network itself: its images have many sizes, each of which would be compiled
-            self._call_model = compiled(self._model_outputs, self.device)
+            self._call_model = torch.compile(self._model_outputs)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Draw dropout from seed, batch and process alone, so that a resumed run draws what the whole one drew."""
@@ -146,37 +144,38 @@ class SegmentationTask(L.LightningModule):
 
         "tags" of the batch take the place of the classes found in the masks, "confidence" weights every pixel.
         """
-        tensors: dict[str, Tensor] = {name: batch[name] for name in STEP_TENSORS if name in batch}
-        tensors["image"] = tensors["image"].to(memory_format=torch.channels_last)
-        # only the weight of the regulation depends on progress: what is compiled or recorded sees two values
-        weight = self.objective.regulation_weight(progress) if self.regulated else 1.0
-        if self.config.training.compile in ("losses", "all") and self.device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        total, terms, outputs = self._compute(tensors, weight if weight in (0.0, 1.0) else progress)
-        if terms is None or outputs is None:
+        images, masks = batch["image"].to(memory_format=torch.channels_last), batch["mask"]
+        tags, confidence = batch.get("tags"), batch.get("confidence")
+        if not self.regulated:
+            total = self._compute_plain_loss(
+                self._outputs(images, masks),
+                masks,
+                own_loss=self.own_loss,
+                class_weights=self.class_weights,
+                confidence=confidence,
+            )
             return total, {"segmentation": total}
-        confidence = tensors.get("confidence")
-        self._exit_logs = (
-            exit_logs(self.objective, terms, outputs, tensors["mask"], confidence) if self._watching else {}
-        )
-        return total, terms.raw()
-
-    def _losses(self, tensors: dict[str, Tensor], progress: float) -> StepLosses:
-        """The forward pass and the losses."""
-        masks, confidence = tensors["mask"], tensors.get("confidence")
-        with explaining_small_batches(tensors["image"]):
-            outputs = self._call_model(tensors["image"], **mask_targets(self.network, masks))
-        if self.regulated:
-            tags = tensors.get("tags")
-            terms = self._compute_terms(outputs, masks, progress, image_labels=tags, confidence=confidence)
-            return StepLosses(terms.total, terms, outputs)
-        total = self._compute_plain_loss(
-            outputs, masks, own_loss=self.own_loss, class_weights=self.class_weights, confidence=confidence
-        )
-        return StepLosses(total)
+        outputs = self._outputs(images, masks)
+        terms = self._compute_terms(outputs, masks, progress, image_labels=tags, confidence=confidence)
+        self._exit_logs = {}
+        if self._watching:
+            regulation = watch_regulation(self.objective, outputs, masks, confidence=confidence)
+            self._exit_logs = exit_logs(terms, regulation)
+        return terms.total, terms.raw()
 
     def _model_outputs(self, images: Tensor, **targets: list[Tensor]) -> Any:
         return self.model(images, **targets)
+
+    def _outputs(self, images: Tensor, masks: Tensor) -> Any:
+        try:
+            return self._call_model(images, **mask_targets(self.network, masks))
+        except ValueError as error:
+            if not raised_in(error, "_verify_batch_size"):
+                raise
+            raise ValueError(
+                f"{len(images)} image of {images.shape[-2]} x {images.shape[-1]} leaves batch norm one value per "
+                "channel; use a training.batch_size of 2 or more for each process"
+            ) from None
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch; every term is logged, raw.

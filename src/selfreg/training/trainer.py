@@ -15,7 +15,6 @@ from selfreg.opening import device_of
 from selfreg.run import Run
 from selfreg.training.averaging import AveragedWeights
 from selfreg.training.checkpoints import Checkpoints
-from selfreg.training.compiling import check_compile
 from selfreg.training.logs import make_loggers
 from selfreg.training.processes import check_strategy, settle_rank
 from selfreg.training.progress import Announce, EpochLines
@@ -85,7 +84,6 @@ def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: 
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(f"training.accelerator, devices, num_nodes, strategy: {one_line(error)}") from None
     check_strategy(trainer, training.strategy)
-    check_compile(config, trainer)
     settle_rank(trainer)
     return trainer
 

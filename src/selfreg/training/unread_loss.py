@@ -26,9 +26,7 @@ class UnreadLoss:
             broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
-        # a copy, since what is compiled or recorded for a GPU overwrites its results in the next step
-        values = torch.stack([value.detach() for value in terms.values()]).unbind()
-        return cls(broken, copied, indices, dict(zip(terms, values, strict=True)), step)
+        return cls(broken, copied, indices, {name: value.detach() for name, value in terms.items()}, step)
 
     def read(self) -> bool:
         """Wait for this result, but not for later work of the device."""

@@ -1,34 +1,28 @@
 """Watching every exit: its terms in training, and its mIoU on the validation split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from selfreg.evaluation import ConfusionMatrix
 from selfreg.inference import Predictor
-from selfreg.regulation import ExitOutputs, LossTerms, MultiExit, SelfRegulation, watch_regulation
+from selfreg.regulation import LossTerms, MultiExit
 
 
-def exit_logs(
-    objective: SelfRegulation, terms: LossTerms, outputs: ExitOutputs, masks: Tensor, confidence: Tensor | None
-) -> dict[str, Tensor]:
-    """The values of every exit for the log, exits counted from 1.
+def exit_logs(terms: LossTerms, regulation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the values of every exit for the log, exits counted from 1.
 
     Args:
-        objective: What computed the terms.
         terms: Of one step.
-        outputs: Of the same step.
-        masks: Its labels, (N, H, W).
-        confidence: (N, H, W) or None.
+        regulation: Of `watch_regulation`.
 
     Returns:
         Scalars: `terms/segmentation_exit_1` and so on, `teacher_accuracy/sr_f`, `gate_open/sr_f_exit_2` and so on.
     """
-    regulation = watch_regulation(objective, outputs, masks, confidence=confidence)
     vectors = {f"terms/{name}": values for name, values in terms.per_exit.items()}
     logs: dict[str, Tensor] = {}
-    for name, values in (vectors | regulation).items():
+    for name, values in (vectors | dict(regulation)).items():
         if values.ndim == 0:
             logs[name] = values
         else:
