@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from selfreg.config import TrainingConfig
 from selfreg.regulation import MultiExit
@@ -81,3 +82,10 @@ def poly_schedule(total_steps: int, power: float, linear_warm_up_steps: int) -> 
         return float(max(0.0, 1.0 - step / max(total_steps, 1)) ** power)
 
     return factor
+
+
+def follow_schedule(scheduler: LambdaLR) -> None:
+    """Set the learning rates of the optimiser to those of its schedule at the present step."""
+    rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, rate, factor in rates:
+        group["lr"] = rate * factor(scheduler.last_epoch)

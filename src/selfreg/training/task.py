@@ -23,9 +23,10 @@ from selfreg.regulation import (
     watch_regulation,
 )
 from selfreg.regulation.losses import mean_over_processes
+from selfreg.training.compiling import begin_compiled_step, compiled
 from selfreg.training.freezing import freeze, frozen_modules
 from selfreg.training.losses import own_loss_of, plain_loss, refuse_loss_options
-from selfreg.training.optimiser import make_optimizer, poly_schedule
+from selfreg.training.optimiser import follow_schedule, make_optimizer, poly_schedule
 from selfreg.training.unread_loss import UnreadLoss, broken_loss
 from selfreg.training.watching import ExitPredictors, ExitScores, exit_logs
 
@@ -118,25 +119,24 @@ class SegmentationTask(L.LightningModule):
         self._compile()
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LambdaLR):
-            for group, rate, factor in zip(
-                scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
-            ):
-                group["lr"] = rate * factor(scheduler.last_epoch)
+            follow_schedule(scheduler)
 
     def _compile(self) -> None:
         """Compile what `training.compile` names: functions and no modules, so that the keys of the state dict stay."""
         if self.config.training.compile == "none":
             return
-        self._compute_terms = torch.compile(self.objective)
-        self._compute_plain_loss = torch.compile(plain_loss)
+        self._compute_terms = compiled(self.objective, self.device)
+        self._compute_plain_loss = compiled(plain_loss, self.device)
         if self.config.training.compile == "all":
             # validation calls the network itself: its images have many sizes, each of which would be compiled
-            self._call_model = torch.compile(self._model_outputs)
+            self._call_model = compiled(self._model_outputs, self.device)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Draw dropout from seed, batch and process alone, so that a resumed run draws what the whole one drew."""
         accumulate = self.config.training.accumulate
         batches = self.global_step * accumulate + batch_index % accumulate
+        if self.config.training.compile != "none":
+            begin_compiled_step(self.device)
         torch.manual_seed(self.config.seed * 1_000_003 + batches + self.global_rank * 999_999_937)
 
     def loss_of(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
@@ -156,6 +156,9 @@ class SegmentationTask(L.LightningModule):
             )
             return total, {"segmentation": total}
         outputs = self._outputs(images, masks)
+        # two values but during a ramp, since what is compiled is compiled anew for another number
+        weight = self.objective.regulation_weight(progress)
+        progress = weight if weight in (0.0, 1.0) else progress
         terms = self._compute_terms(outputs, masks, progress, image_labels=tags, confidence=confidence)
         self._exit_logs = {}
         if self._watching:

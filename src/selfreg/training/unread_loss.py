@@ -26,7 +26,9 @@ class UnreadLoss:
             broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
-        return cls(broken, copied, indices, {name: value.detach() for name, value in terms.items()}, step)
+        # a copy, since the next step overwrites what compiled losses give on a GPU
+        values = torch.stack([value.detach() for value in terms.values()]).unbind()
+        return cls(broken, copied, indices, dict(zip(terms, values, strict=True)), step)
 
     def read(self) -> bool:
         """Wait for this result, but not for later work of the device."""
