@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import io
 import json
 import shutil
@@ -91,12 +92,20 @@ class Checks:
         }
 
     def dry_run(self) -> str:
-        """The losses of the first step: the same batch, of two images on a CPU too.
+        """The losses of a batch, of two images on a CPU too.
 
-        Without TF32: rounding to it, with the batch norms of an untrained network after it, changes the loss by up to
-        7 %, on a CPU too.
+        In float32 without TF32: rounding to that or to bfloat16, with the batch norms of an untrained network after it,
+        changes the loss by up to 7 %, on a CPU too. And with a learning rate of nothing: the loss is that of the last
+        of several steps, each of which would magnify what differs.
         """
-        options = ("train", self.config, "--dry-run", "--json", "--set", "training.batch_size=2")
+        settings = ("training.batch_size=2", "training.precision=32", "training.learning_rate=1e-15")
+        options = (
+            "train",
+            self.config,
+            "--dry-run",
+            "--json",
+            *(part for each in settings for part in ("--set", each)),
+        )
         with full_float32():
             here = json.loads(selfreg(*options))
         with hidden_gpu():
@@ -127,10 +136,18 @@ class Checks:
         return f"killed, resumed; mIoU {100 * summary['last_miou']:.2f} on {summary['device']}"
 
     def compile(self) -> str:
-        """One epoch with compiled losses."""
-        options = ("--set", "training.compile=losses", "--set", "training.epochs=1", "--no-page", "--quiet", "--json")
-        summary = json.loads(selfreg("train", self.config, "--out", self.folder / "compiled", *options))
-        return f"{summary['seconds']:.0f} s for {summary['steps']} steps with compilation"
+        """One epoch in float32 with compiled losses and without; the loss of one step is the same."""
+        options = ("--no-page", "--quiet", "--json", "--set", "training.epochs=1", "--set", "training.precision=32")
+        seconds, losses = {}, {}
+        for value in ("none", "losses"):
+            out = self.folder / f"compile_{value}"
+            with full_float32():
+                summary = selfreg("train", self.config, "--out", out, *options, "--set", f"training.compile={value}")
+            seconds[value] = json.loads(summary)["seconds"]
+            losses[value] = first_logged_loss(out)
+            close(losses[value], losses["none"], LOSS_TOLERANCE, f"loss with {value}")
+        shown = ", ".join(f"{value} {losses[value]:.4f} ({seconds[value]:.0f} s)" for value in seconds)
+        return f"loss of a step, and seconds of an epoch: {shown}"
 
     def evaluate(self) -> str:
         """MIoU of the same weights, and that which training logged."""
@@ -209,6 +226,13 @@ def selfreg(*arguments: str | Path) -> str:
             if ended.code:
                 raise ValueError(f"{' '.join(words)}: exit status {ended.code}: {told.getvalue().strip()}") from None
     return printed.getvalue()
+
+
+def first_logged_loss(run: Path) -> float:
+    """The first training loss in the logs of a run."""
+    table = next(run.rglob("metrics.csv"))
+    with table.open(encoding="utf-8", newline="") as file:
+        return next(float(row["loss"]) for row in csv.DictReader(file) if row.get("loss"))
 
 
 def hidden_gpu() -> contextlib.AbstractContextManager[Any]:

@@ -6,7 +6,7 @@
     python benchmarks/overhead.py --launches         # how many operations a step launches: counted, no GPU needed
     python benchmarks/overhead.py --launches --compile losses   # and how many kernels the compiled losses are
     python benchmarks/overhead.py --taps encoder@3 encoder@4 --networks smp:DeepLabV3Plus/tu-mobilenetv2_100
-    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses
+    python benchmarks/overhead.py --device cuda --amp --channels-last --compile network losses   # or --compile graph
 
 Arms: base, the plain network; mea, its exits with the multi-exit loss alone; sr, mea with both self-regulation losses;
 full, sr with local presence; separable, full with `exits="separable"`; authors, the peer: `exits="authors"` with losses
@@ -22,6 +22,10 @@ With `--launches`, the operations of forward, loss and backward are counted as P
 allocations and scalars of the CPU: on a GPU each is about one kernel, whose launch costs the same however little it
 computes. With `--compile losses` the kernels that inductor generates for the losses, forward and backward, are counted
 instead; on a CPU three of them check the range of the labels, which is not done on a GPU.
+
+On a GPU, what `--compile network` and `losses` compile is replayed as CUDA graphs, as by `training.compile`. `--compile
+graph` compiles nothing: forward, loss and backward are recorded as they are and replayed, so that what is left of the
+time is nearly the GPU's own. Memory is then that of the recording, which is not in the column.
 """
 
 from __future__ import annotations
@@ -52,6 +56,7 @@ from selfreg.regulation import (
     segmentation_loss,
 )
 from selfreg.regulation.options import DEFAULT_EXITS, ExitForm
+from selfreg.training.compiling import begin_compiled_step, compiled
 
 Step = Callable[[], None]
 CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
@@ -102,21 +107,34 @@ class Bench:
     def _plain(self, network: nn.Module) -> Callable[[], Tensor]:
         network.train()
         run, loss = self._compiled("network", network), self._compiled("losses", segmentation_loss)
-        return lambda: loss(main_output(run(self.images)), self.labels)
+        return self._recorded(network, lambda images, labels: loss(main_output(run(images)), labels))
 
     def _regulated(self, model: MultiExit, objective: SelfRegulation) -> Callable[[], Tensor]:
         model.train()
         run, losses = self._compiled("network", model), self._compiled("losses", objective)
-        return lambda: losses(run(self.images), self.labels, progress=1.0).total
+        return self._recorded(model, lambda images, labels: losses(run(images), labels, progress=1.0).total)
 
     def _compiled(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function) if part in self.arguments.compile else function
+        return compiled(function, self.device) if part in self.arguments.compile else function
+
+    def _recorded(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
+        """Record forward, loss and backward as CUDA graphs where that is asked for."""
+        if "graph" not in self.arguments.compile:
+            return lambda: loss(self.images, self.labels)
+        recorded: Any = torch.cuda.make_graphed_callables(
+            Recorded(model, loss, self.arguments.amp),
+            (self.images.clone(), self.labels.clone()),
+            allow_unused_input=True,
+        )
+        return lambda: recorded(self.images, self.labels)
 
     def _step(self, model: nn.Module, loss: Callable[[], Tensor]) -> Step:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
+            if set(self.arguments.compile) & {"network", "losses"}:
+                begin_compiled_step(self.device)
             with self.precision():
                 value = loss()
             torch.autograd.backward(value)
@@ -127,6 +145,19 @@ class Bench:
     def precision(self) -> torch.autocast:
         """What forward and loss run in: bfloat16 where that is asked for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.arguments.amp)
+
+
+class Recorded(nn.Module):
+    """Forward pass and loss as a module, which is what PyTorch records."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], amp: bool) -> None:
+        super().__init__()
+        self.model, self.loss, self.amp = model, loss, amp
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch."""
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.amp, cache_enabled=False):
+            return self.loss(images, labels)
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -331,7 +362,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", nargs="+", choices=("network", "losses"), default=(), help="in every arm")
+    parser.add_argument("--compile", nargs="+", choices=("network", "losses", "graph"), default=(), help="in every arm")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

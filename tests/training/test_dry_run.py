@@ -1,11 +1,15 @@
 """One step tells what a run would take, and leaves nothing behind."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from selfreg.config import load_config
 from selfreg.training.dry_run import dry_run
+from selfreg.training.task import SegmentationTask
 from tiny import selfreg, write_config
 
 
@@ -29,6 +33,29 @@ def test_a_batch_that_might_not_fit_into_memory_is_estimated_from_two_images(
     assert (found.images, found.batch_size) == (2, 4)
     assert found.total_seconds == pytest.approx(4 * 2 * found.step_seconds)
     assert any(line.startswith("whole batch") for line in found.lines())
+
+
+@pytest.mark.parametrize(("precision", "half"), [("auto", False), ("bf16-mixed", True)])
+def test_a_dry_run_measures_the_precision_of_the_training(
+    precision: str, half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[bool] = set()
+    loss_of = SegmentationTask.loss_of
+
+    def observed(*arguments: Any, **options: Any) -> Any:
+        seen.add(torch.is_autocast_enabled("cpu"))
+        return loss_of(*arguments, **options)
+
+    monkeypatch.setattr(SegmentationTask, "loss_of", observed)
+    dry_run(load_config(write_config(tmp_path, training={"precision": precision})))
+    assert seen == {half}
+
+
+def test_a_step_of_milliseconds_is_told_in_milliseconds(tmp_path: Path) -> None:
+    found = dry_run(load_config(write_config(tmp_path, method={"arm": "base"})))
+    quick, slow = (replace(found, step_seconds=seconds).lines() for seconds in (0.0247, 0.25))
+    assert any(line.startswith("one step         25 ms and ") for line in quick)
+    assert any(line.startswith("one step         0.25 s and ") for line in slow)
 
 
 def test_the_option_prints_and_writes_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

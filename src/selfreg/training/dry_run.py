@@ -13,6 +13,7 @@ from selfreg.config import Config
 from selfreg.opening import device_of
 from selfreg.regulation import MultiExit, Taps
 from selfreg.training.optimiser import make_optimizer
+from selfreg.training.precision import autocast_type
 from selfreg.training.preparation import prepare
 from selfreg.training.progress import Announce, announce_on_stdout, in_words
 from selfreg.training.task import SegmentationTask
@@ -68,7 +69,7 @@ class DryRun:
             *([] if self.taps is None else [*str(self.taps).splitlines(), ""]),
             f"parameters       {self.parameters / 1e6:.2f} M; exits in training {self.exit_parameters / 1e6:.2f} M",
             f"loss             {self.loss:.3f} ({terms})",
-            f"one step         {self.step_seconds:.2f} s and {_in_gib(self.memory)} for {self.images} images",
+            f"one step         {_in_seconds(self.step_seconds)} and {_in_gib(self.memory)} for {self.images} images",
             *self._scaled_line(),
             f"steps per epoch  {self.steps_per_epoch}",
             f"whole run        estimated training time: {in_words(self.total_seconds)} on one device of this machine, "
@@ -81,7 +82,7 @@ class DryRun:
             return []
         scaled = self.batch_size / self.images
         seconds, memory = scaled * self.step_seconds, _in_gib(scaled * self.memory)
-        return [f"whole batch      about {seconds:.2f} s and {memory} for {self.batch_size} images"]
+        return [f"whole batch      about {_in_seconds(seconds)} and {memory} for {self.batch_size} images"]
 
 
 def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = announce_on_stdout) -> DryRun:
@@ -129,6 +130,10 @@ def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = an
     )
 
 
+def _in_seconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
 def _in_gib(memory: float) -> str:
     return f"{memory / 2**30:.2f} GiB"
 
@@ -148,12 +153,13 @@ def _measure(task: SegmentationTask, crops: dict[str, Tensor], config: Config) -
     training = config.training
     optimizer = make_optimizer(task.model, training)
     task.train()
+    precision = autocast_type(config)
     device = next(task.parameters()).device
 
     def step(images: int) -> tuple[float, float, dict[str, float]]:
         batch = {key: value[:images].to(device) for key, value in crops.items()}
         clock = time.perf_counter()
-        value, raw = take_step(task, optimizer, batch)
+        value, raw = take_step(task, optimizer, batch, precision)
         return time.perf_counter() - clock, value, {name: float(term.detach()) for name, term in raw.items()}
 
     before = _peak(device)

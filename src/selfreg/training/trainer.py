@@ -2,20 +2,18 @@
 
 import logging
 import warnings
-from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, RichProgressBar
 
 from selfreg.config import Config
 from selfreg.messages import one_line
-from selfreg.opening import device_of
 from selfreg.run import Run
 from selfreg.training.averaging import AveragedWeights
 from selfreg.training.checkpoints import Checkpoints
 from selfreg.training.logs import make_loggers
+from selfreg.training.precision import precision_of
 from selfreg.training.processes import check_strategy, settle_rank
 from selfreg.training.progress import Announce, EpochLines
 
@@ -59,7 +57,7 @@ def make_trainer(config: Config, run: Run, announce: Announce, *, progress_bar: 
             whose package is missing.
     """
     training = config.training
-    loggers, precision = make_loggers(config, run), _precision(config)
+    loggers, precision = make_loggers(config, run), precision_of(config)
     try:
         trainer = L.Trainer(
             accelerator=training.accelerator,
@@ -98,14 +96,3 @@ def _callbacks(config: Config, run: Run, announce: Announce, progress_bar: bool)
     if progress_bar:
         callbacks.append(RichProgressBar())
     return callbacks
-
-
-def _precision(config: Config) -> Any:
-    name, on_cpu = config.training.precision, device_of(config).type == "cpu"
-    if name == "16-mixed" and on_cpu:
-        raise ValueError("training.precision 16-mixed needs a GPU; use bf16-mixed or 32 on a CPU")
-    if name != "auto":
-        return "32-true" if name == "32" else name
-    if on_cpu:
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

@@ -19,6 +19,7 @@ from selfreg.training.dry_run import take_step
 from selfreg.training.loaders import training_loader
 from selfreg.training.network_check import build_checked
 from selfreg.training.optimiser import make_optimizer
+from selfreg.training.precision import autocast_type
 from selfreg.training.preparation import Preparation, prepare
 from selfreg.training.task import SegmentationTask
 from selfreg.trial.facts import Cost, DataFacts, Device, NetworkChoice, Times
@@ -170,8 +171,7 @@ def _step_seconds(config: Config, prepared: Preparation, arm: Arm) -> float:
     ).to(device)
     task.train()
     optimizer = make_optimizer(task.model, config.training)
-    half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    precision = half if device.type == "cuda" else None
+    precision = autocast_type(config)
     seconds, clock = list[float](), time.perf_counter()
     for number, batch in enumerate(prepared.loader):
         tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
