@@ -99,13 +99,8 @@ class Checks:
         of several steps, each of which would magnify what differs.
         """
         settings = ("training.batch_size=2", "training.precision=32", "training.learning_rate=1e-15")
-        options = (
-            "train",
-            self.config,
-            "--dry-run",
-            "--json",
-            *(part for each in settings for part in ("--set", each)),
-        )
+        sets = [part for each in settings for part in ("--set", each)]
+        options: list[str | Path] = ["train", self.config, "--dry-run", "--json", *sets]
         with full_float32():
             here = json.loads(selfreg(*options))
         with hidden_gpu():
