@@ -14,6 +14,7 @@ No other module knows these names. Importing this module loads no torch, so that
 """
 
 import csv
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -256,6 +257,14 @@ class Run:
         with _validation(self._summary_path):
             TypeAdapter(Summary).validate_python(content, strict=True)
         return content
+
+    def warn_unless_ended(self) -> None:
+        """Warn those who use the weights of a training that has not ended."""
+        if not self._summary_path.exists():
+            warnings.warn(
+                f"{self.folder}: training has not ended; these are its weights so far (selfreg train --resume goes on)",
+                stacklevel=3,
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from io import StringIO
 from pathlib import Path
 
@@ -237,3 +238,31 @@ def test_evaluate_prints_the_confusion_matrix_on_request(tmp_path: Path, capsys:
     assert selfreg(*arguments, "--confusion") == 0
     printed = capsys.readouterr().out.partition("confusion")[2].splitlines()
     assert [line.split()[-2:] for line in printed[-2:]] == [["50", "50"], ["1", "100"]]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "predict", "export", "train"])
+def test_every_command_that_uses_weights_says_that_their_training_has_not_ended(
+    command: str, runs: tuple[Run, Run], tmp_path: Path
+) -> None:
+    for run in runs:
+        shutil.copytree(run.folder, tmp_path / run.name)
+        shutil.rmtree(tmp_path / run.name / "evaluation", ignore_errors=True)
+    (tmp_path / "base" / "summary.json").unlink()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    base, full = tmp_path / "base", tmp_path / "full"
+    words: dict[str, list[str | Path]] = {
+        "evaluate": [base],
+        "compare": [base, full],
+        "predict": [base, tmp_path / "photo.png", "--out", tmp_path / "masks"],
+        "export": [base, tmp_path / "model.pt2", "--format", "torch-export"],
+        "train": [base / "config.yaml", "--out", tmp_path / "on", "--dry-run", "--set", f"network.from_run={base}"],
+    }
+    with pytest.warns(UserWarning, match="base: training has not ended; these are its weights so far"):
+        assert selfreg(command, *words[command]) == 0
+
+
+def test_a_training_that_has_ended_is_used_without_a_word(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    shutil.copytree(runs[0].folder, tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert selfreg("evaluate", tmp_path / "run") == 0

@@ -1,5 +1,6 @@
 """The whole objective: against the slow oracle, by gradcheck, and by its properties."""
 
+import math
 from typing import Any
 
 import pytest
@@ -502,3 +503,16 @@ def test_each_value_of_a_term_is_of_the_exit_that_it_is_listed_for() -> None:
     before, after = (total(each, labels).per_exit for each in (given, given._replace(class_maps=changed)))
     different = {name: (before[name] != after[name]).nonzero().flatten().tolist() for name in before}
     assert different == {"segmentation": [1], "classification": [], "local_presence": [1], "sr_f": [0], "sr_l": [1]}
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_class_weights_and_confidence_are_finite_and_not_negative(value: float) -> None:
+    weights = torch.ones(K)
+    weights[1] = value
+    with pytest.raises(ValueError, match="class_weights must be finite and not negative"):
+        SelfRegulation(class_weights=weights)
+    labels = batch()
+    confidence = torch.ones(labels.shape)
+    confidence[0, 0, 0] = value
+    with pytest.raises(ValueError, match="confidence must be finite and not negative"):
+        SelfRegulation()(outputs(0), labels, 1.0, confidence=confidence)

@@ -86,6 +86,7 @@ def inputs_of(run: Run, which: Weights, settings: ValidationConfig) -> str:
     weights = run.weights_path(which)
     if not weights.is_file():
         raise ValueError(f"{weights}: no weights yet; train for at least one epoch")
+    run.warn_unless_ended()
     content: dict[str, Any] = {
         "version": version("selfreg"),
         "weights": digest_of_file(weights),

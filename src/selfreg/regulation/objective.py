@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -114,6 +115,8 @@ class SelfRegulation(MethodOptions):
         if self.class_weights is not None and not isinstance(self.class_weights, Tensor):
             kind = type(self.class_weights).__name__
             raise ValueError(f"class_weights must be a tensor (K,), not a {kind}: torch.tensor([1.0, 2.0, ...])")
+        if self.class_weights is not None and self.class_weights.device.type != "meta":
+            _check_weights(self.class_weights, "class_weights")
 
     def __call__(
         self,
@@ -230,6 +233,8 @@ class SelfRegulation(MethodOptions):
             raise ValueError("variant 'feature' needs features of every exit: build MultiExit with features=True")
         if labels.device.type == "cpu":
             _check_range(labels, num_classes, self.ignore_index)
+        if confidence is not None and confidence.device.type == "cpu":
+            _check_weights(confidence, "confidence")
 
 
 def _keep_graph(outputs: ExitOutputs, *, classified: bool) -> Tensor:
@@ -242,6 +247,12 @@ def _keep_graph(outputs: ExitOutputs, *, classified: bool) -> Tensor:
     for tensor in outputs.features if classified else (*outputs.image_logits, *outputs.features):
         zero = zero + losses.full_precision(tensor[:0]).sum()
     return zero
+
+
+def _check_weights(weights: Tensor, name: str) -> None:
+    if not bool(((weights >= 0) & (weights < math.inf)).all()):
+        lowest, highest = float(weights.min()), float(weights.max())
+        raise ValueError(f"{name} must be finite and not negative, not {lowest:g} to {highest:g}")
 
 
 def _check_range(labels: Tensor, num_classes: int, ignore_index: int) -> None:
