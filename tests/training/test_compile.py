@@ -115,7 +115,12 @@ def test_the_losses_are_compiled_for_two_values_of_progress(tmp_path: Path, monk
 
 def test_compiled_functions_are_replayed_as_cuda_graphs_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[dict[str, Any]] = []
-    monkeypatch.setattr(torch, "compile", lambda function, **options: modes.append(options) or function)
+
+    def recorded(function: Any, **options: Any) -> Any:
+        modes.append(options)
+        return function
+
+    monkeypatch.setattr(torch, "compile", recorded)
     for device in ("cpu", "cuda"):
         compiled(min, torch.device(device))
     assert modes == [{}, {"mode": "reduce-overhead"}]
