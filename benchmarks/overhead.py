@@ -56,7 +56,7 @@ from selfreg.regulation import (
     segmentation_loss,
 )
 from selfreg.regulation.options import DEFAULT_EXITS, ExitForm
-from selfreg.training.compiling import begin_compiled_step, compiled
+from selfreg.training.compiling import begin_compiled_batch, compiled
 
 Step = Callable[[], None]
 CPU_ACTIVITY = torch.profiler.ProfilerActivity.CPU
@@ -79,6 +79,7 @@ class Bench:
         self.arguments = arguments
         self.device = torch.device(arguments.device)
         size, batch = arguments.size, arguments.batch
+        torch._dynamo.reset()  # or another number of classes would be compiled as one of many
         torch.manual_seed(0)
         network = build_network(spec, num_classes).to(self.device)
         self.images = torch.randn(batch, 3, size, size, device=self.device)
@@ -134,7 +135,7 @@ class Bench:
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
             if set(self.arguments.compile) & {"network", "losses"}:
-                begin_compiled_step(self.device)
+                begin_compiled_batch(self.device)
             with self.precision():
                 value = loss()
             torch.autograd.backward(value)
@@ -364,6 +365,8 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", nargs="+", choices=("network", "losses", "graph"), default=(), help="in every arm")
     arguments = parser.parse_args()
+    if "graph" in arguments.compile and (arguments.device == "cpu" or arguments.launches or len(arguments.compile) > 1):
+        parser.error("--compile graph needs a GPU, compiles nothing else, and has no launches to count")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     networks = arguments.networks or (_NETWORKS[:1] if arguments.launches else _NETWORKS)

@@ -147,3 +147,15 @@ def test_scores_that_were_edited_are_measured_again(study: Path, tmp_path: Path)
         assert selfreg("study", study / "tiny.yaml", *arguments) == 0
         assert (study / "out" / "study.json").read_bytes() == numbers
         np.savez_compressed(kept, **better)
+
+
+def test_a_run_that_does_not_tell_its_seconds_is_compared_all_the_same(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "out", tmp_path / "out")
+    summary = tmp_path / "out" / "base" / "seed-3" / "summary.json"
+    content = {key: value for key, value in json.loads(summary.read_text()).items() if key != "seconds"}
+    summary.write_text(json.dumps(content))
+    arguments = ("--arms", "base,mea", "--seeds", "2", "--out", tmp_path / "out")
+    assert selfreg("study", study / "tiny.yaml", *arguments) == 0
+    seconds = json.loads((tmp_path / "out" / "study.json").read_text())["arms"]["base"]["seconds"]
+    assert seconds[0] is None
+    assert seconds[1] > 0

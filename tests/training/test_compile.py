@@ -42,7 +42,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 tensor.fill_(math.nan)
         given.clear()
 
-    def replayed(function: Any, _device: torch.device) -> Any:
+    def replayed(function: Any, _device: torch.device, **_options: Any) -> Any:
         names.append(getattr(function, "__name__", type(function).__name__))
 
         def run(*arguments: Any, **options: Any) -> Any:
@@ -53,7 +53,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return run
 
     monkeypatch.setattr("selfreg.training.task.compiled", replayed)
-    monkeypatch.setattr("selfreg.training.task.begin_compiled_step", overwrite)
+    monkeypatch.setattr("selfreg.training.task.begin_compiled_batch", overwrite)
     return names
 
 
@@ -163,3 +163,35 @@ def test_a_compiler_that_fails_is_told_in_one_line(
     assert error.count("\n") == 0
     assert "training.compile: torch.compile failed" in error
     assert "no working C++ compiler" in error
+
+
+def test_gradients_that_are_added_up_are_not_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed: dict[str, bool] = {}
+
+    def recorded(function: Any, _device: torch.device, *, replay: bool = True) -> Any:
+        replayed[getattr(function, "__name__", type(function).__name__)] = replay
+        return function
+
+    monkeypatch.setattr("selfreg.training.task.compiled", recorded)
+    for accumulate in (1, 2):
+        training = {"epochs": 1, "compile": "all", "accumulate": accumulate}
+        config = write_config(tmp_path, training=training)
+        assert selfreg("train", config, "--out", tmp_path / f"run_{accumulate}", "--no-page", "--quiet") == 0
+        assert replayed == {"SelfRegulation": True, "plain_loss": True, "_model_outputs": accumulate == 1}
+
+
+def test_nothing_is_compiled_for_the_weights_of_a_ramp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def recorded(function: Any, _device: torch.device, **_options: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
+            given.append(arguments[2])
+            return function(*arguments, **options)
+
+        return run
+
+    monkeypatch.setattr("selfreg.training.task.compiled", recorded)
+    method = {"warm_up": 0.5, "warm_up_shape": "ramp"}
+    config = write_config(tmp_path, method=method, training={"epochs": 4, "compile": "losses"})
+    assert selfreg("train", config, "--out", tmp_path / "run", "--no-page", "--quiet") == 0
+    assert given == [0.0, 1.0, 1.0, 1.0, 1.0]

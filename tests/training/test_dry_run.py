@@ -9,6 +9,7 @@ import torch
 
 from selfreg.config import load_config
 from selfreg.training.dry_run import dry_run
+from selfreg.training.precision import precision_of
 from selfreg.training.task import SegmentationTask
 from tiny import selfreg, write_config
 
@@ -75,3 +76,44 @@ def test_an_auxiliary_head_of_the_networks_own_is_trained_in_the_base_arm_too(tm
     found = dry_run(load_config(write_config(tmp_path, network=network, method={"arm": "base"})))
     assert found.taps is not None
     assert [tap.is_class_map for tap in found.taps] == [True]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("training.accelerator=gpu", "No supported gpu backend"),
+        ("training.strategy=foo", "training.accelerator, devices, num_nodes, strategy"),
+        ("training.precision=16-mixed", "training.precision 16-mixed needs a GPU"),
+        ("training.learning_rate=1e30", "the loss is not finite at step 1"),
+    ],
+)
+def test_what_a_training_refuses_a_dry_run_refuses(
+    option: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training={"epochs": 1})
+    for extra in (["--dry-run"], ["--dry-run", "--json"]):
+        assert selfreg("train", config, "--out", tmp_path / "run", *extra, "--set", option) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.strip().count("\n") == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_batches_that_cannot_be_shared_out_are_refused_by_a_dry_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training={"devices": 2, "batch_size": 3})
+    assert selfreg("train", config, "--out", tmp_path / "run", "--dry-run") == 2
+    assert "choose a multiple" in capsys.readouterr().err
+
+
+def test_a_gpu_that_emulates_bfloat16_trains_in_float16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(write_config(tmp_path, training={"accelerator": "auto"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for emulates, expected in ((True, "16-mixed"), (False, "bf16-mixed")):
+
+        def supported(including_emulation: bool = True, *, emulates: bool = emulates) -> bool:
+            return including_emulation or not emulates
+
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        assert precision_of(config) == expected

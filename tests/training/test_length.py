@@ -12,6 +12,7 @@ from selfreg.evaluation import ConfusionMatrix
 from selfreg.run import Run
 from selfreg.training import train
 from selfreg.training.progress import in_words
+from selfreg.training.resuming import longer_config
 from selfreg.training.task import SegmentationTask
 from tiny import selfreg, write_config
 
@@ -172,3 +173,56 @@ def test_the_command_prints_a_line_per_epoch_and_what_comes_next(
 def test_durations_are_told_in_words() -> None:
     told = [in_words(seconds) for seconds in (4.4, 90, 125, 3590, 3 * 3600 + 1200, 60 * 3600)]
     assert told == ["4 s", "90 s", "2 min", "1 h 0 min", "3 h 20 min", "2 d 12 h"]
+
+
+@pytest.mark.parametrize("missing", ["state", "whole state", "strategy"])
+def test_a_refused_extension_leaves_the_run_as_it_was(
+    missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training={"epochs": 2})
+    command = ("train", config, "--out", tmp_path / "run", "--no-page", "--quiet")
+    assert selfreg(*command) == 0
+    run = Run.open(tmp_path / "run")
+    state = run.checkpoint_path.read_bytes()
+    if missing == "state":
+        run.checkpoint_path.unlink()
+    if missing == "whole state":
+        run.checkpoint_path.write_bytes(state[: len(state) // 2])
+    kept = [path for path in run.folder.rglob("*") if path.is_file() and "logs" not in path.parts]
+    before = {path: path.read_bytes() for path in kept}
+    options = ("--set", "training.strategy=foo") if missing == "strategy" else ()
+    assert selfreg(*command, "--extend", "1", *options) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert {path: path.read_bytes() for path in kept} == before
+    run.checkpoint_path.write_bytes(state)
+    assert selfreg(*command, "--extend", "1") == 0
+    summary = run.summary()
+    assert summary is not None
+    assert (summary["epochs"], summary["resumed"]) == (3, True)
+
+
+def test_weights_without_a_state_are_not_replaced_by_a_training_from_the_beginning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, training={"epochs": 2})
+    command = ("train", config, "--out", tmp_path / "run", "--no-page", "--quiet")
+    assert selfreg(*command) == 0
+    run = Run.open(tmp_path / "run")
+    run.checkpoint_path.unlink()
+    (run.folder / "summary.json").unlink()
+    weights = run.weights_path("last").read_bytes()
+    assert selfreg(*command, "--resume") == 2
+    assert "no state from which the training could go on" in capsys.readouterr().err
+    assert run.weights_path("last").read_bytes() == weights
+
+
+def test_another_process_takes_the_length_from_the_run_that_the_first_one_has_extended(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, training={"epochs": 2}))
+    run = train(config, tmp_path / "run", progress_bar=False, announce=lambda _line: None)
+    longer = longer_config(run, config, 3)
+    assert longer.training.epochs == 5
+    assert longer_config(run, config, 3, first=False).training.epochs == 5
+    run.extend(longer)
+    assert longer_config(run, config, 3, first=False).training.epochs == 5
+    with pytest.raises(ValueError, match="has not ended yet"):
+        longer_config(run, config, 3)

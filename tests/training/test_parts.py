@@ -74,3 +74,5 @@ def test_class_weights_are_given_in_order_or_by_name() -> None:
         weights([1, 2])
     with pytest.raises(ValueError, match="'bus' is no class of the data; these are road, car, person"):
         weights({"bus": 2})
+    with pytest.raises(ValueError, match="0 for every class"):
+        weights({"road": 0, "car": 0, "person": 0})

@@ -174,7 +174,7 @@ def arm_result(
         run = Run.open(each.folder)
         scores[each.seed] = measured[each]
         summary = run.summary() or {}
-        if not summary.get("resumed"):
+        if not summary.get("resumed") and "seconds" in summary:  # runs of earlier versions lack it
             seconds[each.seed] = float(summary["seconds"])
         curves.append(run.history("val/miou"))
         depths.append(run.miou_by_depth())

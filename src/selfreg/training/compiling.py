@@ -9,19 +9,25 @@ import torch
 from selfreg.messages import one_line
 
 
-def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Compile a function that a training step calls once.
+def compiled(function: Callable[..., Any], device: torch.device, *, replay: bool = True) -> Callable[..., Any]:
+    """Compile a function that is called once for a batch.
 
     On a GPU the kernels are recorded and replayed together (CUDA graphs): launched one by one from compiled code, they
-    made a step slower than without a compiler. Its results are valid until the next step begins.
+    made a step slower than without a compiler. Its results, and the gradients of parameters that it uses, are valid
+    until the next batch begins.
+
+    Args:
+        function: What to compile.
+        device: The device of the training.
+        replay: False where gradients of parameters are added up over batches.
     """
-    options: dict[str, Any] = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+    options: dict[str, Any] = {"mode": "reduce-overhead"} if device.type == "cuda" and replay else {}
     result: Callable[..., Any] = torch.compile(function, **options)
     return result
 
 
-def begin_compiled_step(device: torch.device) -> None:
-    """Let a GPU overwrite the results of the compiled functions of the last step."""
+def begin_compiled_batch(device: torch.device) -> None:
+    """Let a GPU overwrite the results of the compiled functions of the last batch."""
     if device.type == "cuda":
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
@@ -38,10 +44,10 @@ def explaining_failures(compiled: str) -> Iterator[None]:
     except RuntimeError as error:
         if compiled == "none" or not _is_of_the_compiler(error):
             raise
-        raise ValueError(
-            f"training.compile: torch.compile failed ({one_line(error)}); set it to none, or install what "
-            "torch.compile needs (a C++ compiler on a CPU, Triton on a GPU)"
-        ) from None
+        remedy = "set it to none, or install what torch.compile needs (a C++ compiler on a CPU, Triton on a GPU)"
+        if "CUDAGraphs" in str(error):
+            remedy = "set it to none"
+        raise ValueError(f"training.compile: torch.compile failed ({one_line(error)}); {remedy}") from None
 
 
 def _is_of_the_compiler(error: RuntimeError) -> bool:

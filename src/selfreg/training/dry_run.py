@@ -1,8 +1,10 @@
 """`selfreg train --dry-run`: a few steps, and what a whole run would take."""
 
+import math
 import sys
 import time
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,11 +14,15 @@ from torch import Tensor
 from selfreg.config import Config
 from selfreg.opening import device_of
 from selfreg.regulation import MultiExit, Taps
+from selfreg.run import Run
+from selfreg.training.loaders import check_batch_size
 from selfreg.training.optimiser import make_optimizer
 from selfreg.training.precision import autocast_type
 from selfreg.training.preparation import prepare
 from selfreg.training.progress import Announce, announce_on_stdout, in_words
 from selfreg.training.task import SegmentationTask
+from selfreg.training.trainer import make_trainer
+from selfreg.training.unread_loss import broken_loss
 
 # batch norm over a pooled map needs two images
 _FIRST_IMAGES = 2
@@ -100,7 +106,9 @@ def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = an
     Raises:
         ValueError: Data, weights, taps or network do not fit together.
     """
-    config = config.model_copy(update={"training": config.training.model_copy(update={"workers": 0})})
+    config = config.model_copy(update={"training": config.training.model_copy(update={"workers": 0, "loggers": []})})
+    trainer = make_trainer(config, Run(Path()), announce, progress_bar=False)
+    check_batch_size(config.training.batch_size, trainer.world_size)
     prepared = prepare(config, allow_code=allow_code, announce=announce)
     # warm-up is left out, so that the step costs what most steps cost
     method = replace(config.method, warm_up=0.0)
@@ -153,13 +161,16 @@ def _measure(task: SegmentationTask, crops: dict[str, Tensor], config: Config) -
     training = config.training
     optimizer = make_optimizer(task.model, training)
     task.train()
-    precision = autocast_type(config)
+    precision, taken = autocast_type(config), list[float]()
     device = next(task.parameters()).device
 
     def step(images: int) -> tuple[float, float, dict[str, float]]:
         batch = {key: value[:images].to(device) for key, value in crops.items()}
         clock = time.perf_counter()
         value, raw = take_step(task, optimizer, batch, precision)
+        if not math.isfinite(value):
+            raise ValueError(broken_loss(raw, step=len(taken), skipped=0, images="those of the first batch"))
+        taken.append(value)
         return time.perf_counter() - clock, value, {name: float(term.detach()) for name, term in raw.items()}
 
     before = _peak(device)
@@ -196,8 +207,10 @@ def take_step(
     optimizer.zero_grad()
     with torch.autocast(batch["image"].device.type, autocast, enabled=autocast is not None):
         loss, raw = task.loss_of(batch, progress=1.0)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    # as in the training, where float16 needs it
+    scaler = torch.amp.GradScaler(batch["image"].device.type, enabled=autocast is torch.float16)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.step(optimizer)
     # reading the loss waits for a GPU
     return float(loss.detach()), raw
 

@@ -21,7 +21,7 @@ from selfreg.training.optimiser import poly_schedule
 from selfreg.training.preparation import Preparation, prepare
 from selfreg.training.processes import ending_together, share_batch_norm
 from selfreg.training.progress import Announce, announce_on_stdout
-from selfreg.training.resuming import extend, read_place, refuse_other_config, restoring
+from selfreg.training.resuming import longer_config, read_place, refuse_other_config, restoring, state_of
 from selfreg.training.task import SegmentationTask
 from selfreg.training.trainer import make_trainer, quiet_lightning
 
@@ -45,7 +45,7 @@ def train(
         config: Configuration of the run.
         folder: Folder of the run.
         resume: Continue from the last finished epoch if the folder contains a run.
-        extra_epochs: Extend the finished run in the folder by this number of epochs (see `extend`).
+        extra_epochs: Extend the finished run in the folder by this number of epochs (see `longer_config`).
         allow_code: Allow `data.augmentation` to import its code.
         progress_bar: Show a progress bar for the batches of an epoch.
         announce: Called with each line of output: a summary of the run, then one line per epoch.
@@ -57,18 +57,19 @@ def train(
     quiet_lightning()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    if extra_epochs is not None:
-        config, resume = extend(Run.open(folder), config, extra_epochs), True
     trainer = make_trainer(config, Run(folder), announce, progress_bar=progress_bar)
-    first = trainer.is_global_zero
+    first, extended = trainer.is_global_zero, extra_epochs is not None
+    if extra_epochs is not None:
+        config, resume = longer_config(Run.open(folder), config, extra_epochs, first=first), True
     tell: Announce = announce if first else _silent
     started = Run.open(folder) if Run.exists(folder) else None
     # the others may find what the first one has just written
     if started is not None and (first or resume):
         if not resume:
             raise ValueError(f"{folder}: holds a run already; continue it with --resume, or choose another --out")
-        refuse_other_config(started, config)
-        if started.summary() is not None:
+        if not extended:
+            refuse_other_config(started, config)
+        if started.summary() is not None and not extended:
             return started
     with ExitStack() as held:
         if started is not None and first:
@@ -86,10 +87,12 @@ def train(
             # nothing is written before all of this has gone well
             held.enter_context(Run(folder).lock())
         run = started or (Run.create(folder, config, prepared.info) if first else Run(folder))
-        checkpoint = run.state_to_resume() if started is not None else None
+        checkpoint = state_of(started, extended=extended) if started is not None else None
         tell(_overview(config, prepared))
         if checkpoint is not None:
             tell(_continuation(checkpoint, config, task.total_steps))
+        if extended and first:
+            run.extend(config)
         clock = time.perf_counter()
         with ending_together(trainer):
             _fit(trainer, task, prepared, checkpoint)

@@ -76,10 +76,7 @@ def training_loader(
         with_tags=data.pseudo is not None,
         augmentation=None if data.augmentation is None else Augmentation(data.augmentation),
     )
-    if training.batch_size % world_size:
-        raise ValueError(
-            f"training.batch_size {training.batch_size} over {world_size} processes: choose a multiple of their number"
-        )
+    check_batch_size(training.batch_size, world_size)
     images = training.batch_size * training.accumulate
     if len(source) < images:
         times = f" times training.accumulate {training.accumulate}" if training.accumulate > 1 else ""
@@ -134,3 +131,11 @@ def _feeding(config: Config) -> dict[str, Any]:
     """Workers that outlive an epoch, and pinned memory, from which Lightning copies to a GPU without waiting."""
     workers = config.training.workers
     return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device_of(config).type == "cuda"}
+
+
+def check_batch_size(batch_size: int, world_size: int) -> None:
+    """Raise ValueError where a batch cannot be shared out among the processes."""
+    if batch_size % world_size:
+        raise ValueError(
+            f"training.batch_size {batch_size} over {world_size} processes: choose a multiple of their number"
+        )

@@ -22,7 +22,8 @@ def precision_of(config: Config) -> Literal["32-true", "bf16-mixed", "16-mixed"]
     if name == "32" or (name == "auto" and on_cpu):
         return "32-true"
     if name == "auto":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        # GPUs without bfloat16 emulate it, slowly
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return name
 
 

@@ -98,8 +98,8 @@ def _damaged(path: Path, reason: str) -> ValueError:
     return ValueError(f"{path}: is no state of this training ({reason}); train anew into another --out")
 
 
-def extend(run: Run, config: Config, epochs: int) -> Config:
-    """Extend a finished run by more epochs; return its new configuration, which is also stored in the run.
+def longer_config(run: Run, config: Config, epochs: int, *, first: bool = True) -> Config:
+    """The configuration of a finished run that is extended by more epochs; nothing is written.
 
     From the step that was reached, the learning rate follows the schedule of the longer run: it rises to the value of
     that schedule at this step and falls to 0 at the new end.
@@ -108,11 +108,16 @@ def extend(run: Run, config: Config, epochs: int) -> Config:
         run: A finished run.
         config: The configuration that it is called with; it may differ from the run's in `epochs` and `max_steps`.
         epochs: Number of epochs to add.
+        first: Whether this process writes the files. Another one may find the run extended already.
 
     Raises:
         ValueError: The run is not finished, ended within an epoch, or has another configuration.
     """
-    summary = run.summary()
+    summary, training = run.summary(), config.training
+    if summary is None and not first:
+        stored = run.config().training
+        length: dict[str, Any] = {"epochs": stored.epochs, "max_steps": stored.max_steps}
+        return config.model_copy(update={"training": training.model_copy(update=length)})
     if summary is None:
         raise ValueError(
             f"{run.folder}: has not ended yet; first go on with "
@@ -124,14 +129,27 @@ def extend(run: Run, config: Config, epochs: int) -> Config:
     done, steps = summary.get("epochs", 0), summary.get("steps", 0)
     if not 0 < done <= steps:
         raise ValueError(f"{run.folder}: its summary names {done} epochs and {steps} steps; the run is damaged")
-    training = config.training
     if training.max_steps is None:
         length = {"epochs": done + epochs}
     else:
         length = {"max_steps": steps + epochs * _steps_of_whole_epochs(run, summary)}
-    longer = config.model_copy(update={"training": training.model_copy(update=length)})
-    run.extend(longer)
-    return longer
+    return config.model_copy(update={"training": training.model_copy(update=length)})
+
+
+def state_of(run: Run, *, extended: bool) -> Path | None:
+    """The state from which a training goes on; None if it has not finished an epoch.
+
+    Raises:
+        ValueError: There is none, but there are weights, which a training from the beginning would replace.
+    """
+    state = run.state_to_resume()
+    # a training that is killed while it writes its first epoch may leave weights without a state
+    if state is None and (extended or max(run.history("val/miou"), default=0) > 0):
+        raise ValueError(
+            f"{run.checkpoint_path}: there is no state from which the training could go on, only its weights; start a "
+            "new run from them with network.from_run, into another --out"
+        )
+    return state
 
 
 def _steps_of_whole_epochs(run: Run, summary: Mapping[str, Any]) -> int:

@@ -93,4 +93,6 @@ def given_class_weights(config: TrainingConfig, class_names: Sequence[str]) -> T
         weights = [weights.get(name, 1.0) for name in class_names]
     if len(weights) != len(class_names):
         raise ValueError(f"training.class_weights: {len(weights)} weights for {len(class_names)} classes")
+    if not any(weights):
+        raise ValueError("training.class_weights: are 0 for every class of the data, so that nothing would be learnt")
     return torch.tensor(weights, dtype=torch.float32)

@@ -23,7 +23,7 @@ from selfreg.regulation import (
     watch_regulation,
 )
 from selfreg.regulation.losses import mean_over_processes
-from selfreg.training.compiling import begin_compiled_step, compiled
+from selfreg.training.compiling import begin_compiled_batch, compiled
 from selfreg.training.freezing import freeze, frozen_modules
 from selfreg.training.losses import own_loss_of, plain_loss, refuse_loss_options
 from selfreg.training.optimiser import follow_schedule, make_optimizer, poly_schedule
@@ -129,14 +129,14 @@ class SegmentationTask(L.LightningModule):
         self._compute_plain_loss = compiled(plain_loss, self.device)
         if self.config.training.compile == "all":
             # validation calls the network itself: its images have many sizes, each of which would be compiled
-            self._call_model = compiled(self._model_outputs, self.device)
+            self._call_model = compiled(self._model_outputs, self.device, replay=self.config.training.accumulate == 1)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:  # noqa: ARG002
         """Draw dropout from seed, batch and process alone, so that a resumed run draws what the whole one drew."""
         accumulate = self.config.training.accumulate
         batches = self.global_step * accumulate + batch_index % accumulate
         if self.config.training.compile != "none":
-            begin_compiled_step(self.device)
+            begin_compiled_batch(self.device)
         torch.manual_seed(self.config.seed * 1_000_003 + batches + self.global_rank * 999_999_937)
 
     def loss_of(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
@@ -156,10 +156,10 @@ class SegmentationTask(L.LightningModule):
             )
             return total, {"segmentation": total}
         outputs = self._outputs(images, masks)
-        # two values but during a ramp, since what is compiled is compiled anew for another number
+        # what is compiled is compiled anew for another number: it gets two, and during a ramp nothing compiled is used
         weight = self.objective.regulation_weight(progress)
-        progress = weight if weight in (0.0, 1.0) else progress
-        terms = self._compute_terms(outputs, masks, progress, image_labels=tags, confidence=confidence)
+        compute, progress = (self._compute_terms, weight) if weight in (0.0, 1.0) else (self.objective, progress)
+        terms = compute(outputs, masks, progress, image_labels=tags, confidence=confidence)
         self._exit_logs = {}
         if self._watching:
             regulation = watch_regulation(self.objective, outputs, masks, confidence=confidence)
