@@ -1,6 +1,7 @@
 """Two processes, started by the real command, train what one process trains."""
 
 import os
+import shutil
 import re
 import signal
 import sys
@@ -144,6 +145,16 @@ def test_batches_that_one_process_cannot_use_are_left_out_by_all(tmp_path: Path)
         weights.append(load_file(run.weights_path("last")))
     for key, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][key], tensor, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@pytest.mark.slow
+def test_processes_extend_a_run_together(two: tuple[Run, Command], tmp_path: Path) -> None:
+    shutil.copytree(two[0].folder, tmp_path / "run")
+    ended = command(tmp_path, "train", small_config(tmp_path), "--out", tmp_path / "run", *TWO, "--extend", "1")
+    assert ended.wait() == 0, ended.stderr
+    summary = Run.open(tmp_path / "run").summary()
+    assert summary is not None
+    assert (summary["epochs"], summary["resumed"]) == (3, True)
 
 
 @pytest.mark.slow

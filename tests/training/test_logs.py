@@ -29,6 +29,15 @@ def test_a_missing_package_is_named(tmp_path: Path, name: str, monkeypatch: pyte
         make(tmp_path, "csv", name)
 
 
+def test_mlflow_without_its_database_is_refused_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(logs, "find_spec", lambda name: None if name == "sqlalchemy" else True)
+    with pytest.raises(ValueError, match=r"mlflow-skinny cannot: pip install 'selfreg\[mlflow\]'"):
+        make(tmp_path, "mlflow")
+
+
 @pytest.mark.parametrize(("mode", "offline"), [(None, True), ("online", False), ("offline", True)])
 def test_nothing_goes_online_unless_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str | None, offline: bool

@@ -27,6 +27,11 @@ def make_loggers(config: Config, run: Run) -> list[Logger]:
     for name in names:
         if name in ("wandb", "mlflow") and find_spec(name) is None:
             raise ValueError(f"training.loggers: {name} needs a package of its own: pip install 'selfreg[{name}]'")
+    if "mlflow" in names and "MLFLOW_TRACKING_URI" not in os.environ and find_spec("sqlalchemy") is None:
+        raise ValueError(
+            "training.loggers: mlflow keeps its records in a database, which the package mlflow-skinny cannot: "
+            "pip install 'selfreg[mlflow]', or name a server in MLFLOW_TRACKING_URI"
+        )
     made: dict[str, Any] = {
         "csv": lambda: CSVLogger(folder, name="", version=attempt),
         "tensorboard": lambda: TensorBoardLogger(folder, name="", version=attempt),
