@@ -1,8 +1,8 @@
 """Two processes, started by the real command, train what one process trains."""
 
 import os
-import shutil
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
