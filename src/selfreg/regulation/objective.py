@@ -233,7 +233,8 @@ class SelfRegulation(MethodOptions):
             raise ValueError("variant 'feature' needs features of every exit: build MultiExit with features=True")
         if labels.device.type == "cpu":
             _check_range(labels, num_classes, self.ignore_index)
-        if confidence is not None and confidence.device.type == "cpu":
+        # a read of values would split the compiled objective
+        if confidence is not None and confidence.device.type == "cpu" and not torch.compiler.is_compiling():
             _check_weights(confidence, "confidence")
 
 
