@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import io
 import json
 import shutil
@@ -139,7 +138,7 @@ class Checks:
             with full_float32():
                 summary = selfreg("train", self.config, "--out", out, *options, "--set", f"training.compile={value}")
             seconds[value] = json.loads(summary)["seconds"]
-            losses[value] = first_logged_loss(out)
+            losses[value] = Run(out).history("loss")[0]
             close(losses[value], losses["none"], LOSS_TOLERANCE, f"loss with {value}")
         shown = ", ".join(f"{value} {losses[value]:.4f} ({seconds[value]:.0f} s)" for value in seconds)
         return f"loss of a step, and seconds of an epoch: {shown}"
@@ -221,13 +220,6 @@ def selfreg(*arguments: str | Path) -> str:
             if ended.code:
                 raise ValueError(f"{' '.join(words)}: exit status {ended.code}: {told.getvalue().strip()}") from None
     return printed.getvalue()
-
-
-def first_logged_loss(run: Path) -> float:
-    """The first training loss in the logs of a run."""
-    table = next(run.rglob("metrics.csv"))
-    with table.open(encoding="utf-8", newline="") as file:
-        return next(float(row["loss"]) for row in csv.DictReader(file) if row.get("loss"))
 
 
 def hidden_gpu() -> contextlib.AbstractContextManager[Any]:

@@ -185,6 +185,7 @@ class Run:
         """Load the weights into a network and return it. Raises ValueError as `selfreg.weights.read_weights` does."""
         from selfreg.weights import read_weights
 
+        self.warn_unless_ended()
         return read_weights(self.weights_path(which), network, self.info().num_classes)
 
     def network(self, which: Weights = "last") -> "nn.Module":
@@ -263,7 +264,7 @@ class Run:
         if not self._summary_path.exists():
             warnings.warn(
                 f"{self.folder}: training has not ended; these are its weights so far (selfreg train --resume goes on)",
-                stacklevel=3,
+                stacklevel=1,  # one place for all callers, so that it is shown once
             )
 
     @contextmanager

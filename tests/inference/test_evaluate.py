@@ -248,7 +248,7 @@ def test_every_command_that_uses_weights_says_that_their_training_has_not_ended(
         raise ValueError("enough is known, and a whole export takes long")
 
     if command == "export":
-        monkeypatch.setattr(Run, "network", end)
+        monkeypatch.setattr("selfreg.inference.export._export_program", end)
     for run in runs:
         shutil.copytree(run.folder, tmp_path / run.name)
         shutil.rmtree(tmp_path / run.name / "evaluation", ignore_errors=True)

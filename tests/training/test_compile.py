@@ -97,20 +97,34 @@ def test_a_compiled_loss_that_is_not_finite_is_still_named(
     assert "local_presence 0," in error
 
 
-def test_the_losses_are_compiled_for_two_values_of_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: set[float] = set()
+def progress_given(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let nothing be compiled; returns the progress that the losses are given where they would be, as it happens."""
+    given: list[float] = []
 
-    def recorded(function: Any, _device: torch.device) -> Any:
+    def recorded(function: Any, _device: torch.device, **_options: Any) -> Any:
         def run(*arguments: Any, **options: Any) -> Any:
-            given.add(arguments[2])
+            given.append(arguments[2])
             return function(*arguments, **options)
 
         return run
 
     monkeypatch.setattr("selfreg.training.task.compiled", recorded)
+    return given
+
+
+def test_the_losses_are_compiled_for_two_values_of_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = progress_given(monkeypatch)
     config = write_config(tmp_path, method={"warm_up": 0.5}, training={"epochs": 4, "compile": "losses"})
     assert selfreg("train", config, "--out", tmp_path / "run", "--no-page", "--quiet") == 0
-    assert given == {0.0, 1.0}
+    assert set(given) == {0.0, 1.0}
+
+
+def test_nothing_is_compiled_for_the_weights_of_a_ramp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = progress_given(monkeypatch)
+    method = {"warm_up": 0.5, "warm_up_shape": "ramp"}
+    config = write_config(tmp_path, method=method, training={"epochs": 4, "compile": "losses"})
+    assert selfreg("train", config, "--out", tmp_path / "run", "--no-page", "--quiet") == 0
+    assert given == [0.0, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_compiled_functions_are_replayed_as_cuda_graphs_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,20 +192,3 @@ def test_gradients_that_are_added_up_are_not_replayed(tmp_path: Path, monkeypatc
         config = write_config(tmp_path, training=training)
         assert selfreg("train", config, "--out", tmp_path / f"run_{accumulate}", "--no-page", "--quiet") == 0
         assert replayed == {"SelfRegulation": True, "plain_loss": True, "_model_outputs": accumulate == 1}
-
-
-def test_nothing_is_compiled_for_the_weights_of_a_ramp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float] = []
-
-    def recorded(function: Any, _device: torch.device, **_options: Any) -> Any:
-        def run(*arguments: Any, **options: Any) -> Any:
-            given.append(arguments[2])
-            return function(*arguments, **options)
-
-        return run
-
-    monkeypatch.setattr("selfreg.training.task.compiled", recorded)
-    method = {"warm_up": 0.5, "warm_up_shape": "ramp"}
-    config = write_config(tmp_path, method=method, training={"epochs": 4, "compile": "losses"})
-    assert selfreg("train", config, "--out", tmp_path / "run", "--no-page", "--quiet") == 0
-    assert given == [0.0, 1.0, 1.0, 1.0, 1.0]

@@ -65,7 +65,6 @@ def export_run(
     if format not in get_args(Format):
         raise ValueError(f"--format {format}: use onnx, torch-export or transformers")
     run = Run.open(folder, allow_code=allow_code)
-    run.warn_unless_ended()
     info, data = run.info(), run.config().data
     if format == "transformers":
         save_pretrained(run.network(which), path, info, eight_bit=image_format(data) == RGB)

@@ -201,7 +201,6 @@ def _accepted(side: int) -> int:
 
 def predictor_of(run: Run, which: Weights = "last", **options: Any) -> Predictor:
     """A predictor with a run's network and preprocessing, on the GPU where there is one; `options` of `Predictor`."""
-    run.warn_unless_ended()
     info, device = run.info(), "cuda" if torch.cuda.is_available() else "cpu"
     short_side = run.config().data.short_side
     return Predictor(run.network(which), info.mean, info.std, short_side=short_side, device=device, **options)

@@ -42,15 +42,16 @@ def explaining_failures(compiled: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if compiled == "none" or not _is_of_the_compiler(error):
+        replayed = "CUDAGraphs" in str(error)
+        if compiled == "none" or not (replayed or _is_of_the_compiler(error)):
             raise
-        remedy = "set it to none, or install what torch.compile needs (a C++ compiler on a CPU, Triton on a GPU)"
-        if "CUDAGraphs" in str(error):
-            remedy = "set it to none"
+        remedy = "set it to none"
+        if not replayed:
+            remedy += ", or install what torch.compile needs (a C++ compiler on a CPU, Triton on a GPU)"
         raise ValueError(f"training.compile: torch.compile failed ({one_line(error)}); {remedy}") from None
 
 
 def _is_of_the_compiler(error: RuntimeError) -> bool:
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
-    return isinstance(error, TorchDynamoException) or "CUDAGraphs" in str(error)
+    return isinstance(error, TorchDynamoException)

@@ -1,5 +1,6 @@
 """`selfreg train --dry-run`: a few steps, and what a whole run would take."""
 
+import itertools
 import math
 import sys
 import time
@@ -104,9 +105,10 @@ def dry_run(config: Config, *, allow_code: bool = False, announce: Announce = an
         announce: Called with the line that says which weights of another run are used.
 
     Raises:
-        ValueError: Data, weights, taps or network do not fit together.
+        ValueError: Data, weights, taps or network do not fit together, or the training would be refused or stopped.
     """
     config = config.model_copy(update={"training": config.training.model_copy(update={"workers": 0, "loggers": []})})
+    # refuses the devices, strategies and precisions that a training refuses
     trainer = make_trainer(config, Run(Path()), announce, progress_bar=False)
     check_batch_size(config.training.batch_size, trainer.world_size)
     prepared = prepare(config, allow_code=allow_code, announce=announce)
@@ -161,16 +163,15 @@ def _measure(task: SegmentationTask, crops: dict[str, Tensor], config: Config) -
     training = config.training
     optimizer = make_optimizer(task.model, training)
     task.train()
-    precision, taken = autocast_type(config), list[float]()
+    precision, numbers = autocast_type(config), itertools.count()
     device = next(task.parameters()).device
 
     def step(images: int) -> tuple[float, float, dict[str, float]]:
-        batch = {key: value[:images].to(device) for key, value in crops.items()}
+        number, batch = next(numbers), {key: value[:images].to(device) for key, value in crops.items()}
         clock = time.perf_counter()
         value, raw = take_step(task, optimizer, batch, precision)
         if not math.isfinite(value):
-            raise ValueError(broken_loss(raw, step=len(taken), skipped=0, images="those of the first batch"))
-        taken.append(value)
+            raise ValueError(broken_loss(raw, step=number, skipped=0, images="those of the first batch"))
         return time.perf_counter() - clock, value, {name: float(term.detach()) for name, term in raw.items()}
 
     before = _peak(device)

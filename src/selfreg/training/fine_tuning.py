@@ -30,7 +30,6 @@ def load_from_run(network: nn.Module, config: Config, class_names: Sequence[str]
     if config.network.from_run is None:
         raise ValueError("network.from_run names no run")
     run = Run.open(user_path(config.network.from_run))
-    run.warn_unless_ended()
     other, own = run.config().network, config.network
     if (other.name, other.options) != (own.name, own.options):
         raise ValueError(

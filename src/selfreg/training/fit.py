@@ -69,8 +69,8 @@ def train(
             raise ValueError(f"{folder}: holds a run already; continue it with --resume, or choose another --out")
         if not extended:
             refuse_other_config(started, config)
-        if started.summary() is not None and not extended:
-            return started
+            if started.summary() is not None:
+                return started
     with ExitStack() as held:
         if started is not None and first:
             held.enter_context(started.lock())
